@@ -62,6 +62,9 @@ bench-%: setup ## one benchmark, e.g. make bench-gateway (ARGS="..." for options
 	@mkdir -p out
 	$(BIN)/python -m r1_bench.$(subst -,_,$*) $(ARGS)
 
+gpu-check: setup ## check and measure the CUDA backend on this machine's GPU (8 minutes); out/gpu-check.md
+	$(BIN)/python tools/gpu_check.py
+
 knative: setup ## Knative's own autoscaler for the test that checks ours against it (minutes)
 	$(BIN)/python -m r1_cluster.programs.knative
 
@@ -71,4 +74,4 @@ lock: setup ## rewrite constraints/*.txt
 clean: ## remove what was built here (the cache outside the clone stays)
 	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test lint fmt unit crds docs up down images bench knative lock clean
+.PHONY: help setup demo test lint fmt unit crds docs up down images bench gpu-check knative lock clean

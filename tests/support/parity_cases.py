@@ -55,12 +55,24 @@ def cpu_two_threads(checkpoint: Checkpoint, threads: int) -> Backend:
     return cpu(checkpoint, threads + 1)
 
 
+def cuda(checkpoint: Checkpoint, threads: int) -> Backend:
+    from r1_runtime.backends.cuda.backend import CudaBackend
+
+    backend = CudaBackend(
+        checkpoint, blocks=BLOCK_COUNT, block_size=BLOCK_SIZE, dtype=torch.float32
+    )
+    backend.set_threads(threads)
+    return backend
+
+
 # Each computes in float32 and has a cache of BLOCK_COUNT blocks of BLOCK_SIZE tokens.
 BACKENDS: dict[str, BackendOf] = {
     "reference": reference,
     "cpu": cpu,
     "cpu, two threads": cpu_two_threads,
 }
+if torch.cuda.is_available():
+    BACKENDS["cuda"] = cuda
 
 _DEFAULT_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 VARIANTS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {

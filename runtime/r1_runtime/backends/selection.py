@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from r1_runtime.backends.cpu.backend import Codecs, stored_codec
@@ -28,16 +29,21 @@ _NVIDIA = Path("/dev/nvidiactl")
 _DEVICES = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
+def _triton_installed() -> bool:
+    return find_spec("triton") is not None
+
+
 @dataclass(frozen=True, slots=True)
 class BackendChoice:
     """What computes the model.
 
     Attributes:
-        backend: `cpu` (native) or `reference` (torch).
+        backend: `cpu` (native), `cuda` (torch and Triton) or `reference` (torch).
         device: `cpu`, `cuda` or `cuda:N`.
         codecs: packed forms of the native backend; None keeps the stored precision.
-        dtype: data type of the reference backend: `float32` or `bfloat16`.
+        dtype: data type of the computation in torch: `float32` or `bfloat16`.
         cache_type: element type of the native backend's cache.
+        int4_experts: the CUDA backend packs the routed experts to 4 bits.
         reasons: one sentence per choice, for the log and `--explain-plan`.
     """
 
@@ -46,6 +52,7 @@ class BackendChoice:
     codecs: Codecs
     dtype: str
     cache_type: CacheType
+    int4_experts: bool
     reasons: tuple[str, ...]
 
 
@@ -60,12 +67,13 @@ def choose_backend(
     ranks: int = 1,
     native: Callable[[], object] = load_library,
     has_gpu: Callable[[], bool] = _NVIDIA.exists,
+    has_triton: Callable[[], bool] = _triton_installed,
 ) -> BackendChoice:
     """Choose what computes the model.
 
     Args:
         checkpoint: the model.
-        backend: `auto`, `cpu` or `reference`.
+        backend: `auto`, `cpu`, `cuda` or `reference`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         dtype: `auto` keeps the stored precision.
         quantization: `none`, or the packed form of all matrices but the routers: `int8`, `int4`.
@@ -73,6 +81,7 @@ def choose_backend(
         ranks: processes that compute the model together; only the reference backend divides it.
         native: raises `NativeLibraryMissing` where the native library cannot be loaded.
         has_gpu: whether this machine has an NVIDIA device.
+        has_triton: whether the kernel compiler of the CUDA backend is installed.
 
     Raises:
         OptionError: the options exclude each other or what this machine has.
@@ -80,16 +89,16 @@ def choose_backend(
     reasons: list[str] = []
     if ranks > 1:
         backend = _dividing(backend, ranks, reasons)
-    chosen, where = _place(backend, device, native, has_gpu, reasons)
-    if chosen == "reference":
-        _check_reference(dtype, quantization, cache_dtype)
+    chosen, where = _place(backend, device, native, has_gpu, has_triton, reasons)
+    if chosen != "cpu":
+        _check_torch(chosen, dtype, quantization, cache_dtype)
     stored = checkpoint.tensor("layers.0.self_attn.o_proj.weight").encoding
     codec = _QUANTIZATIONS.get(quantization, _DTYPES.get(dtype))
-    reference = dtype if dtype in ("float32", "bfloat16") else "float32"
-    if chosen == "reference":
+    torch_dtype = dtype if dtype in ("float32", "bfloat16") else "float32"
+    if chosen != "cpu":
         if dtype == "auto" and where != "cpu":
-            reference = "bfloat16"
-        reasons.append(f"Weights are computed as {reference} by torch.")
+            torch_dtype = "bfloat16"
+        reasons += _torch_reasons(chosen, torch_dtype, stored, quantization)
     elif codec is None:
         packed = stored_codec(stored).name.lower()
         reasons.append(f"Weights keep their stored precision: {stored} is packed as {packed}.")
@@ -100,7 +109,13 @@ def choose_backend(
     if chosen == "cpu":
         reasons.append(f"The cache stores {cache.name.lower()}.")
     return BackendChoice(
-        chosen, where, Codecs(codec, codec, codec, codec), reference, cache, tuple(reasons)
+        chosen,
+        where,
+        Codecs(codec, codec, codec, codec),
+        torch_dtype,
+        cache,
+        chosen == "cuda" and quantization == "int4",
+        tuple(reasons),
     )
 
 
@@ -115,11 +130,21 @@ def _dividing(backend: str, ranks: int, reasons: list[str]) -> str:
     return "reference"
 
 
+def _torch_reasons(chosen: str, dtype: str, stored: Encoding, quantization: str) -> Iterator[str]:
+    if chosen == "cuda" and stored is Encoding.F8_E4M3:
+        yield f"FP8 weights keep their stored blocks; all others are {dtype}, and so is the cache."
+    else:
+        yield f"Weights and cache are {dtype}, computed by torch."
+    if quantization == "int4":
+        yield "Routed experts that are not FP8 are packed to int4 because of --quantization."
+
+
 def _place(
     backend: str,
     device: str,
     native: Callable[[], object],
     has_gpu: Callable[[], bool],
+    has_triton: Callable[[], bool],
     reasons: list[str],
 ) -> tuple[str, str]:
     """Backend and device."""
@@ -133,9 +158,12 @@ def _place(
             f"command line: --backend cpu excludes --device {device}. Fix: --device cpu."
         )
     if gpu:
-        where = "cuda" if device == "auto" else device
-        reasons.append(f"The reference backend serves on {where}: there are no GPU kernels yet.")
-        return "reference", where
+        return _on_gpu(backend, "cuda" if device == "auto" else device, has_triton, reasons)
+    if backend == "cuda":
+        raise OptionError(
+            "command line: --backend cuda needs an NVIDIA GPU, and this machine has none or --device"
+            " excludes it. Fix: --backend auto."
+        )
     if backend == "reference":
         reasons.append("The reference backend serves because of --backend.")
         return "reference", "cpu"
@@ -150,19 +178,42 @@ def _place(
     return "cpu", "cpu"
 
 
-def _check_reference(dtype: str, quantization: str, cache_dtype: str) -> None:
-    """Refuse the options that only the native backend has, instead of ignoring them."""
-    native_only = {
-        "--quantization": quantization != "none" and quantization,
-        "--kv-cache-dtype": cache_dtype != "auto" and cache_dtype,
-        "--dtype": dtype == "float16" and dtype,
+def _check_torch(chosen: str, dtype: str, quantization: str, cache_dtype: str) -> None:
+    """Refuse the options that a backend on torch does not have, instead of ignoring them."""
+    packs = quantization == "none" or (chosen == "cuda" and quantization == "int4")
+    lacking = {
+        "--quantization": "" if packs else quantization,
+        "--kv-cache-dtype": "" if cache_dtype == "auto" else cache_dtype,
+        "--dtype": dtype if dtype == "float16" else "",
     }
-    for option, value in native_only.items():
+    serving = {"cuda": "CUDA", "reference": "reference"}[chosen]
+    for option, value in lacking.items():
         if value:
+            others = " or the CUDA backend" if value == "int4" else ""
             raise OptionError(
-                f"command line: {option} {value} needs the native CPU backend, but the reference"
-                f" backend serves. Fix: remove {option}, or use --backend cpu --device cpu."
+                f"command line: {option} {value} needs the native CPU backend{others}, but the"
+                f" {serving} backend serves. Fix: remove {option}, or use --backend cpu --device cpu."
             )
+
+
+def _on_gpu(
+    backend: str, where: str, has_triton: Callable[[], bool], reasons: list[str]
+) -> tuple[str, str]:
+    if backend == "reference":
+        reasons.append(f"The reference backend serves on {where} because of --backend.")
+        return "reference", where
+    if has_triton():
+        reasons.append(f"The CUDA backend serves on {where} (Triton kernels, CUDA graphs).")
+        return "cuda", where
+    if backend == "cuda":
+        raise OptionError(
+            "command line: --backend cuda needs the package triton, which is not installed."
+            " Fix: install torch's CUDA build, which brings it."
+        )
+    reasons.append(
+        f"The reference backend serves on {where}, several times slower: triton is not installed."
+    )
+    return "reference", where
 
 
 def _cache_type(wanted: str, codec: Codec | None, stored: Encoding) -> CacheType:

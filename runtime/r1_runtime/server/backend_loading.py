@@ -1,6 +1,7 @@
 """From a choice of backend to a loaded backend, also again after a sleep.
 
-torch is imported for the reference backend only: the import takes seconds and hundreds of MiB.
+torch is imported for the backends `cuda` and `reference` only: the import takes seconds and hundreds
+of MiB.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ class BackendLoader:
         if plan.group.layout.ranks > 1:
             self._divided = _divided(plan, self._lost)
             return self._divided
+        if plan.choice.backend == "cuda":
+            return _cuda(plan)
         backend = _native(plan, threads) if plan.choice.backend == "cpu" else _reference(plan)
         return self.following_threads(backend)
 
@@ -102,6 +105,23 @@ def _native(plan: BackendPlan, threads: int) -> Backend:
         block_size=plan.sizes.block_size,
         max_positions=plan.sizes.max_model_len,
         threads=threads,
+    )
+
+
+def _cuda(plan: BackendPlan) -> Backend:
+    import torch
+
+    from r1_runtime.backends.cuda.backend import CudaBackend
+
+    return CudaBackend(
+        plan.checkpoint,
+        blocks=plan.blocks,
+        block_size=plan.sizes.block_size,
+        max_positions=plan.sizes.max_model_len,
+        max_sequences=plan.sizes.max_num_seqs,
+        device=plan.choice.device,
+        dtype=getattr(torch, plan.choice.dtype),
+        int4_experts=plan.choice.int4_experts,
     )
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from r1_runtime.architecture.description import ModelDescription
+from r1_runtime.architecture.weight_names import weight_shapes
 from r1_runtime.backends.cpu.backend import packed_bytes
 from r1_runtime.backends.parallel.group import RankGroup
 from r1_runtime.backends.parallel.layout import rank_layers
 from r1_runtime.backends.parallel.slices import weight_slices
 from r1_runtime.backends.selection import BackendChoice
-from r1_runtime.checkpoint.source import Checkpoint
+from r1_runtime.checkpoint.source import Checkpoint, Encoding, StoredTensor
 from r1_runtime.server.memory import MemoryEstimate, Sizes, estimate_memory
 
 
@@ -25,6 +27,8 @@ def memory_need(
     size = 4 if choice.dtype == "float32" else 2
     if group.layout.ranks == 1:
         weights = description.parameter_count() * size
+        if choice.backend == "cuda":
+            weights = cuda_bytes(checkpoint, size, int4_experts=choice.int4_experts)
         return estimate_memory(description, sizes, weights, size)
     each = [_rank_memory(description, sizes, group, rank, size) for rank in group.local_ranks]
     combine = sum if choice.device == "cpu" else max
@@ -44,3 +48,21 @@ def _rank_memory(
     return estimate_memory(
         replace(description, layers=tuple(layers.values())), sizes, weights, size
     )
+
+
+def cuda_bytes(checkpoint: Checkpoint, size: int, *, int4_experts: bool) -> int:
+    """Bytes of the weights that the CUDA backend loads; the layer that drafts tokens is not loaded."""
+    names = weight_shapes(checkpoint.description).keys() & checkpoint.names()
+    stored = (checkpoint.tensor(name) for name in names)
+    return sum(_cuda_tensor_bytes(each, size, int4_experts=int4_experts) for each in stored)
+
+
+def _cuda_tensor_bytes(stored: StoredTensor, size: int, *, int4_experts: bool) -> int:
+    """FP8 and INT4 have float32 factors for 128 and 32 values of a row."""
+    values = math.prod(stored.shape)
+    # Latent attention multiplies by parts of `kv_b_proj`, which are therefore decoded.
+    if stored.encoding is Encoding.F8_E4M3 and ".kv_b_proj." not in stored.name:
+        return values + 4 * -(-values // 128)
+    if int4_experts and ".mlp.experts." in stored.name:
+        return values // 2 + 4 * -(-values // 32)
+    return values * size

@@ -21,7 +21,7 @@ from r1_runtime.server.parser_options import ParserOptions
 BUNDLED = "bundled:"
 _KEY_VARIABLE = "R1_API_KEY"
 _DTYPES = ("auto", "float32", "float16", "bfloat16")
-_BACKENDS = ("auto", "cpu", "reference")
+_BACKENDS = ("auto", "cpu", "cuda", "reference")
 _QUANTIZATIONS = ("none", "int8", "int4")
 
 
@@ -107,7 +107,8 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
         "--backend",
         choices=_BACKENDS,
         default="auto",
-        help="cpu: the native library; reference: torch (default: auto, the faster one)",
+        help="cpu: the native library; cuda: GPU kernels; reference: torch"
+        " (default: auto, the fastest)",
     )
     add("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     add(

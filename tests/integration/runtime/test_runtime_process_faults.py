@@ -391,7 +391,7 @@ async def test_openmp_spinning_is_bounded_and_threads_are_measured(
     text = log.read_text()
     assert "GOMP_SPINCOUNT = '1000'" in text
     assert cpu_limit() == 1 or "threads by measurement on" in text
-    assert "Weights are computed as float32 by torch" in text
+    assert "Weights and cache are float32, computed by torch" in text
 
 
 async def test_openmp_policy_of_the_user_is_unchanged(model: Path, tmp_path: Path) -> None:

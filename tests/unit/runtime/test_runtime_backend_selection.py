@@ -30,10 +30,20 @@ def missing() -> object:
 
 
 def choose(
-    encoding: Encoding = Encoding.BF16, *, gpu: bool = False, library: bool = True, **options: Any
+    encoding: Encoding = Encoding.BF16,
+    *,
+    gpu: bool = False,
+    triton: bool = True,
+    library: bool = True,
+    **options: Any,
 ) -> BackendChoice:
-    native = object if library else missing
-    return choose_backend(checkpoint(encoding), native=native, has_gpu=lambda: gpu, **options)
+    return choose_backend(
+        checkpoint(encoding),
+        native=object if library else missing,
+        has_gpu=lambda: gpu,
+        has_triton=lambda: triton,
+        **options,
+    )
 
 
 def test_native_backend_keeps_the_stored_precision_by_default() -> None:
@@ -100,7 +110,7 @@ def test_missing_native_library_selects_the_reference_backend_with_the_reason() 
     choice = choose(library=False)
     assert (choice.backend, choice.device, choice.dtype) == ("reference", "cpu", "float32")
     assert choice.reasons[0].startswith("The reference backend serves, several times slower: no na")
-    assert choice.reasons[1] == "Weights are computed as float32 by torch."
+    assert choice.reasons[1] == "Weights and cache are float32, computed by torch."
 
 
 def test_missing_native_library_is_an_error_where_an_option_requires_it() -> None:
@@ -118,11 +128,9 @@ def test_reference_backend_is_selected_by_its_name() -> None:
     ("options", "device"),
     [({}, "cuda"), ({"device": "cuda:1"}, "cuda:1"), ({"backend": "reference"}, "cuda")],
 )
-def test_gpu_selects_the_reference_backend_in_bfloat16(
-    options: dict[str, Any], device: str
-) -> None:
+def test_gpu_computes_in_bfloat16(options: dict[str, Any], device: str) -> None:
     choice = choose(gpu=True, **options)
-    assert (choice.backend, choice.device, choice.dtype) == ("reference", device, "bfloat16")
+    assert (choice.device, choice.dtype) == (device, "bfloat16")
     assert f"serves on {device}" in choice.reasons[0]
 
 
@@ -144,7 +152,9 @@ def test_unknown_device_is_refused(device: str) -> None:
         choose(device=device)
 
 
-@pytest.mark.parametrize("place", [{"backend": "reference"}, {"gpu": True}, {"library": False}])
+@pytest.mark.parametrize(
+    "place", [{"backend": "reference"}, {"gpu": True, "triton": False}, {"library": False}]
+)
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -158,3 +168,67 @@ def test_option_of_the_native_backend_is_refused_by_the_reference_backend(
 ) -> None:
     with pytest.raises(OptionError, match=f"{named} needs the native CPU backend"):
         choose(**place, **options)
+
+
+@pytest.mark.parametrize(
+    ("machine", "options", "expected"),
+    [
+        ({"gpu": True}, {}, ("cuda", "cuda")),
+        ({"gpu": True}, {"ranks": 2}, ("reference", "cuda")),
+        ({"gpu": True}, {"device": "cuda:1"}, ("cuda", "cuda:1")),
+        ({"gpu": True}, {"device": "cpu"}, ("cpu", "cpu")),
+        ({"gpu": True}, {"backend": "reference"}, ("reference", "cuda")),
+        ({"gpu": True}, {"backend": "cpu"}, ("cpu", "cpu")),
+        ({"gpu": True, "triton": False}, {}, ("reference", "cuda")),
+        ({"gpu": False}, {}, ("cpu", "cpu")),
+        ({"gpu": False}, {"backend": "reference"}, ("reference", "cpu")),
+        ({"gpu": False, "library": False}, {}, ("reference", "cpu")),
+    ],
+)
+def test_the_fastest_backend_of_the_machine_serves_unless_an_option_excludes_it(
+    machine: dict[str, Any], options: dict[str, Any], expected: tuple[str, str]
+) -> None:
+    chosen = choose(**machine, **options)
+    assert (chosen.backend, chosen.device) == expected
+
+
+def test_the_reasons_name_the_cuda_backend_and_its_data_type() -> None:
+    assert choose(gpu=True).reasons == (
+        "The CUDA backend serves on cuda (Triton kernels, CUDA graphs).",
+        "Weights and cache are bfloat16, computed by torch.",
+    )
+    packed = choose(gpu=True, quantization="int4")
+    assert packed.int4_experts
+    assert "packed to int4 because of --quantization" in packed.reasons[-1]
+
+
+def test_the_reasons_name_the_package_that_the_gpu_kernels_lack() -> None:
+    assert "triton is not installed" in choose(gpu=True, triton=False).reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("machine", "options", "words"),
+    [
+        ({"gpu": False}, {"backend": "cuda"}, "--backend cuda needs an NVIDIA GPU"),
+        ({"gpu": True}, {"backend": "cuda", "device": "cpu"}, "--backend cuda needs an NVIDIA GPU"),
+        ({"gpu": True, "triton": False}, {"backend": "cuda"}, "needs the package triton"),
+        (
+            {"gpu": True},
+            {"quantization": "int8"},
+            "needs the native CPU backend, but the CUDA backend serves",
+        ),
+        ({"gpu": True}, {"backend": "cuda", "ranks": 2}, "--backend cuda computes a model in one"),
+        ({"gpu": True}, {"cache_dtype": "float16"}, "the CUDA backend serves"),
+        ({"gpu": True}, {"dtype": "float16"}, "the CUDA backend serves"),
+        (
+            {"gpu": True},
+            {"backend": "reference", "quantization": "int4"},
+            "needs the native CPU backend or the CUDA backend",
+        ),
+    ],
+)
+def test_options_that_exclude_each_other_or_the_machine_are_refused(
+    machine: dict[str, Any], options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(OptionError, match=words):
+        choose(**machine, **options)

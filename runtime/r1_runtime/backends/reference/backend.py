@@ -61,17 +61,26 @@ class ReferenceBackend:
 
     def close(self) -> None:
         """Free weights and cache. Nothing else may be called afterwards."""
-        self.caches = []
         del self._network
+        self.release_cache()
 
     def release_cache(self) -> None:
         """Free the cache. No step can run until `allocate_cache`."""
         self.caches = []
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()  # for other processes
 
     def allocate_cache(self) -> None:
-        """Allocate the cache again, without content."""
+        """Allocate the cache again, without content.
+
+        Raises:
+            MemoryError: it does not fit.
+        """
         layers: list[DecoderLayer] = self._network.decoder_layers()
         if self._network.draft_layer is not None:
             layers.append(self._network.draft_layer)
         weight, slots = self._network.embed_tokens.weight, self._block_count * self._block_size
-        self.caches = [weight.new_zeros(slots, layer.self_attn.cache_width) for layer in layers]
+        try:
+            self.caches = [weight.new_zeros(slots, layer.self_attn.cache_width) for layer in layers]
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(str(error)) from error

@@ -1,0 +1,1 @@
+"""The backend for NVIDIA GPUs: torch for dense matrices, Triton for attention, experts and sampling."""
