@@ -79,7 +79,9 @@ class DraftedModel:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Gain of n-gram speculation.")
+    parser = argparse.ArgumentParser(
+        prog="python -m r1_bench.runtime.speculation", description="Gain of n-gram speculation."
+    )
     parser.add_argument("--model-path", default="bundled:demo")
     parser.add_argument("--document", type=Path, default=Path("README.md"))
     parser.add_argument("--prompts", type=int, default=8)
