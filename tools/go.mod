@@ -1,4 +1,4 @@
-// The binaries of the local cluster, pinned. Built into a cache outside the clone by r1_cluster.programs.binaries.
+// The binaries of the local cluster, pinned. Built into a cache outside the clone by r1_cluster.binaries.
 module deepseek.ai/r1/tools
 
 go 1.24.0

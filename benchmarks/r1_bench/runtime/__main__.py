@@ -1,3 +1,6 @@
+"""``python -m r1_bench.runtime``."""
+
 from r1_bench.runtime.benchmark import main
 
-main()
+if __name__ == "__main__":
+    main()

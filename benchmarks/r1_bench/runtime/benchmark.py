@@ -186,7 +186,3 @@ def main() -> None:
     add("--prefill", default="512,2048", help="prompt lengths; empty for none")
     add("--mixed", type=int, default=4096, help="tokens of the long prompt; 0 for no mixed load")
     run(parser.parse_args())
-
-
-if __name__ == "__main__":
-    main()

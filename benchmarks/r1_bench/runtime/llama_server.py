@@ -1,8 +1,8 @@
-"""llama.cpp's server: `python -m r1_bench.runtime.llama_server MODEL.gguf THREADS PORT CONTEXT`."""
+"""llama.cpp's server, from the package xllamacpp."""
 
 from __future__ import annotations
 
-import sys
+import argparse
 import threading
 from typing import Any
 
@@ -28,4 +28,11 @@ def main(path: str, threads: int, port: int, context: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    parser = argparse.ArgumentParser(
+        prog="python -m r1_bench.runtime.llama_server", description=__doc__
+    )
+    parser.add_argument("path", help="GGUF file")
+    for name, meaning in (("threads", "CPU threads"), ("port", "TCP port"), ("context", "tokens")):
+        parser.add_argument(name, type=int, help=meaning)
+    given = parser.parse_args()
+    main(given.path, given.threads, given.port, given.context)

@@ -1,14 +1,12 @@
 """Writes a GGUF model with its matrices in another format, for comparisons with equal weights.
 
-    python -m r1_bench.runtime.requantise MODEL.gguf TARGET.gguf [F32 | Q8_0 | Q4_0]
-
 Both the reader and the writer are those of the `gguf` package, so the file does not depend on the
 runtime's own reader.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 
@@ -40,4 +38,11 @@ def write_as(source: Path, target: Path, form: str = "F32") -> None:
 
 
 if __name__ == "__main__":
-    write_as(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:4])
+    parser = argparse.ArgumentParser(
+        prog="python -m r1_bench.runtime.requantise", description=__doc__
+    )
+    parser.add_argument("source", type=Path, help="GGUF file to read")
+    parser.add_argument("target", type=Path, help="GGUF file to write")
+    parser.add_argument("form", nargs="?", default="F32", help="F32, Q8_0 or Q4_0 (default: F32)")
+    given = parser.parse_args()
+    write_as(given.source, given.target, given.form)

@@ -2,7 +2,8 @@
 
 `python -m r1_bench.runtime.speculation --model-path bundled:demo`. Each prompt is a part of a document,
 twice; a model that continues it copies. The engine runs in this process, without HTTP, once with and
-once without drafts, interleaved.
+once without drafts, interleaved. Rates are per second of CPU time, which neighbours affect less than
+wall time.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _CHARACTERS = 600
 
 
 @dataclass
-class Totals:
+class DraftTotals:
     """Outputs of one model so far."""
 
     state: EngineState
@@ -33,11 +34,11 @@ class Totals:
     pending: int = 0
 
 
-class Model:
+class DraftedModel:
     """A loaded model with its engine."""
 
     def __init__(self, path: str, mode: str, drafts: int, threads: int) -> None:
-        self._totals = Totals(EngineState(), {})
+        self._totals = DraftTotals(EngineState(), {})
         self._done = threading.Event()
         options = ["--model-path", path, "--speculation", mode, "--max-drafts", str(drafts)]
         options += ["--threads", str(threads), "--no-prefix-caching"]
@@ -55,12 +56,17 @@ class Model:
         if not totals.pending:
             self._done.set()
 
-    def run(self, prompts: Sequence[str], streams: int, tokens: int) -> tuple[float, Totals]:
-        """Seconds of all prompts, `streams` at once, each with `tokens` greedy output tokens."""
+    @property
+    def state(self) -> EngineState:
+        """Of the engine, after its last step."""
+        return self._totals.state
+
+    def run(self, prompts: Sequence[str], streams: int, tokens: int) -> tuple[float, DraftTotals]:
+        """CPU seconds of all prompts, `streams` at once, each with `tokens` greedy output tokens."""
         params = SamplingParams(max_tokens=tokens, temperature=0, ignore_eos=True)
         encoded = [tuple(self.loaded.tokenizer.encode(text, 10**6)) for text in prompts]
         self._totals.tokens = {}
-        started = time.perf_counter()
+        started = time.process_time()
         for first in range(0, len(encoded), streams):
             batch = encoded[first : first + streams]
             self._totals.pending = len(batch)
@@ -69,11 +75,13 @@ class Model:
                 request = Request(str(number), prompt, params, time.monotonic())
                 self.loaded.engine.submit(request)
             self._done.wait()
-        return time.perf_counter() - started, self._totals
+        return time.process_time() - started, self._totals
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Gain of n-gram speculation.")
+    parser = argparse.ArgumentParser(
+        prog="python -m r1_bench.runtime.speculation", description="Gain of n-gram speculation."
+    )
     parser.add_argument("--model-path", default="bundled:demo")
     parser.add_argument("--document", type=Path, default=Path("README.md"))
     parser.add_argument("--prompts", type=int, default=8)
@@ -86,20 +94,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = [text[at * _CHARACTERS : (at + 1) * _CHARACTERS] for at in range(given.prompts)]
     prompts = [f"{part}\n\n{part}\n\n{part[:100]}" for part in parts if part]
     modes = ("none", "ngram")
-    models = {mode: Model(given.model_path, mode, given.drafts, given.threads) for mode in modes}
+    models = {
+        mode: DraftedModel(given.model_path, mode, given.drafts, given.threads) for mode in modes
+    }
     out = sys.stdout
-    out.write("| streams | tokens/s without | with | gain | accepted | same tokens |\n")
+    out.write(
+        "| streams | tokens per CPU second without | with | gain | accepted | same tokens |\n"
+    )
     out.write("|---|---|---|---|---|---|\n")
     for streams in (1, 4):
         seconds: dict[str, list[float]] = {mode: [] for mode in modes}
         tokens: dict[str, object] = {}
-        before = models["ngram"]._totals.state
+        before = models["ngram"].state
         for _ in range(given.rounds):
             for mode in modes:
                 taken, totals = models[mode].run(prompts, streams, given.tokens)
                 seconds[mode].append(taken)
                 tokens[mode] = dict(totals.tokens)
-        state = models["ngram"]._totals.state
+        state = models["ngram"].state
         proposed = state.draft_tokens - before.draft_tokens
         accepted = (state.accepted_tokens - before.accepted_tokens) / max(1, proposed)
         plain, drafted = (

@@ -38,6 +38,7 @@ from r1_runtime.engine.step_cost import StepCost, chunk_attended
 
 STEP_SECONDS = 0.05
 _LEAST_PREFILL_TOKENS = 16
+_DRAFT_STRETCH = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ class _Plan:
         attended: cache entries that these rows read.
         seconds: limit of the step's duration, or None.
         cost: predicts the duration.
+        draft_seconds: limit of the duration with drafts, where it is another one.
         least_prefill: rows that prompts still get beyond the duration.
     """
 
@@ -111,6 +113,7 @@ class _Plan:
     attended: int
     seconds: float | None
     cost: StepCost
+    draft_seconds: float | None = None
     least_prefill: int = _LEAST_PREFILL_TOKENS
     chunks: list[Chunk] = field(default_factory=list)
     preempted: int = 0
@@ -128,7 +131,17 @@ class _Plan:
         most = min(most, self.extra)
         if self.seconds is None or most <= 0:
             return max(0, most)
-        return self.cost.most_tokens(self.rows, self.attended, start, most, self.seconds)
+        seconds = self.seconds if self.draft_seconds is None else self.draft_seconds
+        return self.cost.most_tokens(self.rows, self.attended, start, most, seconds)
+
+    def stretch(self) -> None:
+        """Let drafts add half of a step that is over the limit without them.
+
+        A step is that long where weights are read slowly, which is where drafts save the most.
+        """
+        base = self.cost.predict(self.rows, self.attended)
+        if self.seconds is not None and base > self.seconds:
+            self.draft_seconds = _DRAFT_STRETCH * base
 
     def use(self, start: int, count: int) -> None:
         """Take rows from the budget."""
@@ -236,6 +249,7 @@ class Scheduler:
                 plan.chunks.append(Chunk(sequence, start, 1 + more))
         self._admit(plan, now)
         if self._drafter is not None and not plan.preempted:
+            plan.stretch()
             plan.chunks = [self._with_drafts(plan, chunk, self._drafter) for chunk in plan.chunks]
         self.preemptions += plan.preempted
         plan.chunks.sort(key=lambda chunk: not chunk.decodes)

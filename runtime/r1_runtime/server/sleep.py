@@ -62,7 +62,7 @@ class Sleeper:
         else:
             self._runner.backend.release_cache()
         self.level = level
-        _log.info("Asleep at level %d", level)
+        _log.info("Sleeping at level %d", level)
 
     def _wake_up(self) -> None:
         if not self.level:

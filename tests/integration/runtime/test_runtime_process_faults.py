@@ -453,4 +453,3 @@ async def test_model_starts_with_its_own_length_and_recommended_sampling(
             assert len(texts) == 1, "temperature 0 is repeatable"
             _, own = await post(http, wanted | {"max_tokens": 5})
             assert own["usage"]["completion_tokens"] == 5
-    assert "not implemented: top_k=20" in log.read_text()

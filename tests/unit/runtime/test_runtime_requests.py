@@ -152,7 +152,7 @@ def test_invalid_prompt_is_rejected(prompt: object) -> None:
     assert caught.value.param == "prompt"
 
 
-@pytest.mark.parametrize("field", ["best_of", "suffix", "prompt_logprobs"])
+@pytest.mark.parametrize("field", ["best_of", "suffix", "use_beam_search"])
 def test_unsupported_completion_parameters_are_rejected_by_name(field: str) -> None:
     with pytest.raises(RequestError, match=f"{field} is not implemented"):
         parse_completion(TEXT | {field: 3})

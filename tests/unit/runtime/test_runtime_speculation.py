@@ -301,3 +301,14 @@ def test_draft_tokens_are_counted() -> None:
     step = engine.schedule(0.0)
     engine.advance(step, [1])
     assert (engine.drafts, engine.draft_tokens, engine.accepted_tokens) == (1, 4, 1)
+
+
+@pytest.mark.parametrize("row_seconds", [0.001, 0.02])
+def test_steps_longer_than_the_limit_still_have_drafts_that_add_little(row_seconds: float) -> None:
+    engine = Scheduler(BlockPool(8, BLOCK), 4, 10, drafter=always, step_seconds=0.05)
+    for rows in (1, 2, 4, 8) * 4:
+        engine.step_cost.observe(rows, 4 * rows, 0.08 + row_seconds * rows)
+    engine.add(one := decoding([1, 2, 3]))
+    advance(engine, one)
+    drafts = engine.schedule(0.0).chunks[0].drafts
+    assert len(drafts) == (4 if row_seconds == 0.001 else 1)

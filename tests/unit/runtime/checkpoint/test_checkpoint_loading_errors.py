@@ -66,7 +66,7 @@ def test_invalid_generation_config_names_the_field(folder: Path, text: str, word
         read_generation_defaults(folder)
 
 
-def test_generation_config_is_read_and_unimplemented_parameters_are_listed(folder: Path) -> None:
+def test_generation_config_gives_the_defaults_of_requests(folder: Path) -> None:
     assert read_generation_defaults(folder) == GenerationDefaults()
     recommended = {"do_sample": True, "temperature": 0.6, "top_p": 0.95, "eos_token_id": [1, 5]}
     recommended |= {"bos_token_id": 0, "top_k": 40, "repetition_penalty": 1.0, "min_p": None}
