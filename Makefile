@@ -14,7 +14,7 @@ help: ## this help
 
 setup: $(VENV)/.ready ## make .venv and install everything into it, from the hash-locked constraints
 
-$(VENV)/.ready: pyproject.toml constraints/all.txt constraints/models.txt tools/setup hatch_build.py $(wildcard runtime/r1_runtime/native/src/*) 
+$(VENV)/.ready: pyproject.toml constraints/all.txt constraints/models.txt tools/setup hatch_build.py $(wildcard runtime/r1_runtime/native/src/*)
 	PYTHON=$(PYTHON) tools/setup
 
 demo: setup ## the whole thing on a real cluster: install, play a recorded day, draw it (DURATION=2m, TRACE=FILE)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,8 +17,6 @@ from r1_runtime.architecture.description import (
     Scoring,
 )
 from r1_runtime.architecture.weight_names import draft_weight_shapes, weight_shapes
-from r1_runtime.backends.sampling_plan import SamplingPlan, greedy_plan
-from r1_runtime.backends.step_plan import StepPlan
 from r1_runtime.checkpoint.source import Encoding, StoredTensor
 
 
@@ -106,42 +101,3 @@ class MemoryCheckpoint:
 
     def release(self, tensor: StoredTensor) -> None:
         """Nothing to release: the tensor is not mapped."""
-
-
-@dataclass
-class Row:
-    """One sequence of a step: compute tokens [start, end) of `tokens`."""
-
-    tokens: Sequence[int]
-    start: int
-    end: int
-    blocks: Sequence[int] = field(default=())
-
-
-def step_plan(
-    rows: Sequence[Row], block_size: int = 16, sampling: SamplingPlan | None = None
-) -> StepPlan:
-    """A step whose every row has an output."""
-
-    def ints(values: Sequence[int]) -> NDArray[np.int32]:
-        return np.array(values, np.int32)
-
-    blocks = [list(row.blocks)[: -(-row.end // block_size)] for row in rows]
-    tokens = [token for row in rows for token in row.tokens[row.start : row.end]]
-    count = len(tokens)
-    return StepPlan(
-        tokens=ints(tokens),
-        positions=ints([at for row in rows for at in range(row.start, row.end)]),
-        query_starts=ints([0, *np.cumsum([row.end - row.start for row in rows])]),
-        context_lengths=ints([row.end for row in rows]),
-        block_starts=ints([0, *np.cumsum([len(each) for each in blocks])]),
-        blocks=ints([block for each in blocks for block in each]),
-        output_rows=ints(list(range(count))),
-        sampling=sampling or greedy_plan(count),
-    )
-
-
-def with_last_outputs(plan: StepPlan) -> StepPlan:
-    """The same step with an output for the last row of each sequence only."""
-    last = plan.query_starts[1:] - 1
-    return replace(plan, output_rows=last, sampling=greedy_plan(len(last)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from r1_runtime.backends.sampling_plan import greedy_plan
+from r1_runtime.backends.sampling_plan import SamplingPlan, greedy_plan
 from r1_runtime.backends.step_plan import Backend, StepPlan, StepResult
 
 BLOCK_SIZE = 16
@@ -28,6 +28,39 @@ class PagedSequence:
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """One sequence of a step: compute tokens [start, end) of `tokens`."""
+
+    tokens: Sequence[int]
+    start: int
+    end: int
+    blocks: Sequence[int] = field(default=())
+
+
+def step_plan(
+    rows: Sequence[Row], block_size: int = BLOCK_SIZE, sampling: SamplingPlan | None = None
+) -> StepPlan:
+    """A step whose every row has an output."""
+
+    def ints(values: Sequence[int]) -> NDArray[np.int32]:
+        return np.array(values, np.int32)
+
+    blocks = [list(row.blocks)[: -(-row.end // block_size)] for row in rows]
+    tokens = [token for row in rows for token in row.tokens[row.start : row.end]]
+    count = len(tokens)
+    return StepPlan(
+        tokens=ints(tokens),
+        positions=ints([at for row in rows for at in range(row.start, row.end)]),
+        query_starts=ints([0, *np.cumsum([row.end - row.start for row in rows])]),
+        context_lengths=ints([row.end for row in rows]),
+        block_starts=ints([0, *np.cumsum([len(each) for each in blocks])]),
+        blocks=ints([block for each in blocks for block in each]),
+        output_rows=ints(list(range(count))),
+        sampling=sampling or greedy_plan(count),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
     """The next `count` tokens of a sequence; `outputs` of them, from the last, have logits."""
 
@@ -36,35 +69,20 @@ class Rows:
     outputs: int
 
 
-def step_plan(parts: Sequence[Rows], vocabulary: int) -> StepPlan:
+def scoring_plan(parts: Sequence[Rows], vocabulary: int) -> StepPlan:
     """A greedy plan that returns the log-probabilities of all tokens in each output row."""
-    tokens: list[int] = []
-    positions: list[int] = []
-    contexts: list[int] = []
-    blocks: list[int] = []
-    outputs: list[int] = []
-    starts, block_starts = [0], [0]
-    for rows in parts:
-        sequence, begin = rows.sequence, rows.sequence.computed
-        end = begin + rows.count
-        tokens += sequence.tokens[begin:end]
-        positions += range(begin, end)
-        starts.append(len(tokens))
-        contexts.append(end)
-        blocks += sequence.blocks[: -(-end // BLOCK_SIZE)]
-        block_starts.append(len(blocks))
-        outputs += range(len(tokens) - rows.outputs, len(tokens))
-    return StepPlan(
-        tokens=np.array(tokens, np.int32),
-        positions=np.array(positions, np.int32),
-        query_starts=np.array(starts, np.int32),
-        context_lengths=np.array(contexts, np.int32),
-        block_starts=np.array(block_starts, np.int32),
-        blocks=np.array(blocks, np.int32),
+    sequences = [(rows.sequence, rows.sequence.computed + rows.count) for rows in parts]
+    plan = step_plan([Row(one.tokens, one.computed, end, one.blocks) for one, end in sequences])
+    outputs = [
+        row
+        for rows, end in zip(parts, plan.query_starts[1:].tolist(), strict=True)
+        for row in range(end - rows.outputs, end)
+    ]
+    top_counts = np.full(len(outputs), vocabulary, np.int32)
+    return replace(
+        plan,
         output_rows=np.array(outputs, np.int32),
-        sampling=replace(
-            greedy_plan(len(outputs)), top_counts=np.full(len(outputs), vocabulary, np.int32)
-        ),
+        sampling=replace(greedy_plan(len(outputs)), top_counts=top_counts),
     )
 
 
@@ -87,7 +105,7 @@ class PagedDriver:
 
     def step(self, parts: Sequence[Rows]) -> StepResult:
         """Compute the rows; each sequence collects the log-probabilities [vocab] of its outputs."""
-        result = self.backend.step(step_plan(parts, self._vocabulary))
+        result = self.backend.step(scoring_plan(parts, self._vocabulary))
         output = 0
         for rows in parts:
             rows.sequence.computed += rows.count

@@ -23,7 +23,8 @@ from r1_bench.rows import BenchmarkRow, write
 from r1_bench.runtime.load import GREEDY, SAMPLED, Client, RequestGroup
 from r1_bench.runtime.models import FORMATS, RANDOM_MODELS, write_random
 from r1_bench.runtime.requantise import write_as
-from r1_bench.runtime.servers import Server, free_port, llama_cpp, ours, running
+from r1_bench.runtime.servers import Server, llama_cpp, ours, running
+from r1_cluster.control_plane.controlplane import free_ports
 
 PEER = "llama.cpp"
 FOLDER = Path("out/bench-models")
@@ -50,7 +51,7 @@ def model_file(name: str, form: str) -> tuple[Path, int]:
 def both(path: Path, threads: int) -> Iterator[tuple[Server, Server]]:
     """Ours and the peer's server of one file, on the first `threads` processors."""
     cpus = set(sorted(os.sched_getaffinity(0))[:threads])
-    first, second = free_port(), free_port()
+    first, second = free_ports(2)
     with (
         running("ours", ours(str(path), threads, first), first, cpus) as mine,
         running(PEER, llama_cpp(str(path), threads, second), second, cpus) as other,

@@ -9,15 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from engine_runs import run_requests
-from memory_checkpoint import (
-    EXPERTS,
-    MemoryCheckpoint,
-    Row,
-    description,
-    grouped,
-    latent,
-    step_plan,
-)
+from memory_checkpoint import EXPERTS, MemoryCheckpoint, description, grouped, latent
+from paged_steps import Row, step_plan
 from r1_runtime.backends.cpu.backend import CpuBackend
 from r1_runtime.backends.reference.backend import ReferenceBackend
 from r1_runtime.backends.reference.loading import load_network

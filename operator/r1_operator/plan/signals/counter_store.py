@@ -77,7 +77,7 @@ class CounterStore:
     _series: dict[str, _Series] = field(default_factory=dict)
 
     def observe(self, sample: CounterSample, latencies: GatewayLatencies | None = None) -> None:
-        """Add a sample. `latencies` are of the same response; None where nobody needs them."""
+        """Add a sample. `latencies` are of the same response; None where no SLO target reads them."""
         series = self._series.get(sample.gateway)
         fault = sample.fault()
         if fault is not None:

@@ -75,7 +75,7 @@ class LatencySums:
     ) -> None:
         """Add a sample, `seconds` after the one before; `age`: time since the gateway's start.
 
-        None: the sample has no latencies, or nobody needs them.
+        None: the sample has no latencies, or no SLO target reads them.
         """
         self._at += seconds
         if restarted and self.newest is not None:

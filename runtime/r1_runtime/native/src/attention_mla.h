@@ -47,7 +47,7 @@ inline void mla_write(Model& model, Layer& layer, const R1Plan& plan, const int3
 }
 
 // Rotated and scaled rotary part of head h's query of row t.
-inline void mla_rotary_query(const Model& model, const Layer& layer, const R1Plan& plan, int t, const float* query,
+inline void mla_rotary_query(const Layer& layer, const R1Plan& plan, int t, const float* query,
                              float* out) {
   const R1LayerShape& l = layer.shape;
   const int half = l.rope_dim / 2;
@@ -138,7 +138,7 @@ inline void mla_part(Model& model, Layer& layer, const R1Plan& plan, Scratch& ow
       for (int i = 0; i < some; i++) {
         float* q = y + size_t(i) * heads * query_ld;
         for (int d = 0; d < l.kv_lora; d++) q[d] *= l.softmax_scale;
-        mla_rotary_query(model, layer, plan, t + i, x[i], q + l.kv_lora);
+        mla_rotary_query(layer, plan, t + i, x[i], q + l.kv_lora);
       }
     }
   }
@@ -206,7 +206,7 @@ inline void mla_expanded(Model& model, Layer& layer, const R1Plan& plan, Scratch
     float* q = queries + size_t(t - first) * qk;
     const float* from = mla_query(model, layer, t, h);
     for (int d = 0; d < l.nope; d++) q[d] = from[d] * l.softmax_scale;
-    mla_rotary_query(model, layer, plan, t, from, q + l.nope);
+    mla_rotary_query(layer, plan, t, from, q + l.nope);
     own.pointers[t - first] = q;
   }
   FlashState state{rows, value_ld, own.out.need(size_t(rows) * value_ld), own.state.need(2 * rows), own.state.data + rows};

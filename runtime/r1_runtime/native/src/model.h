@@ -109,7 +109,7 @@ struct Scratch {
   Operand operand, second, pairs;
   std::vector<const void*> units, units2;
   std::vector<const float*> pointers;
-  std::vector<int> valid, starts, pair_token, expert_of_part, begin_of_part;
+  std::vector<int> valid, starts, pair_token, expert_of_part;
 };
 
 struct Model {

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memory_checkpoint import MemoryCheckpoint, Row, description, grouped, step_plan
+from memory_checkpoint import MemoryCheckpoint, description, grouped
+from paged_steps import Row, step_plan
 from r1_runtime.backends.cpu.backend import CpuBackend
 from r1_runtime.backends.reference.sampler import sample_rows
 from r1_runtime.backends.sampling_plan import SamplingPlan, greedy_plan

@@ -9,15 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from memory_checkpoint import (
-    EXPERTS,
-    MemoryCheckpoint,
-    Row,
-    description,
-    grouped,
-    latent,
-    step_plan,
-)
+from memory_checkpoint import EXPERTS, MemoryCheckpoint, description, grouped, latent
+from paged_steps import Row, step_plan
 from r1_runtime.architecture.description import ModelDescription
 from r1_runtime.backends.cpu.backend import Codecs, CpuBackend
 from r1_runtime.backends.cpu.library import CacheType, Codec

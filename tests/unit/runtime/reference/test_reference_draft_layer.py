@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from engine_runs import run_requests
-from memory_checkpoint import EXPERTS, MemoryCheckpoint, Row, description, latent, step_plan
+from memory_checkpoint import EXPERTS, MemoryCheckpoint, description, latent
+from paged_steps import Row, step_plan
 from r1_runtime.architecture.description import Layer
 from r1_runtime.architecture.weight_names import draft_weight_shapes
 from r1_runtime.backends.reference.backend import ReferenceBackend
