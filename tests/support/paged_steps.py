@@ -60,6 +60,12 @@ def step_plan(
     )
 
 
+def with_last_outputs(plan: StepPlan) -> StepPlan:
+    """The same step with an output for the last row of each sequence only."""
+    last = plan.query_starts[1:] - 1
+    return replace(plan, output_rows=last, sampling=greedy_plan(len(last)))
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """The next `count` tokens of a sequence; `outputs` of them, from the last, have logits."""

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from interpreted_triton import DEVICE
-from memory_checkpoint import Row, grouped, latent, step_plan
+from memory_checkpoint import grouped, latent
+from paged_steps import Row, step_plan
 from r1_runtime.backends.cuda.graphs import Compute, DecodeGraphs, Replay, buckets_up_to
 from r1_runtime.backends.cuda.step_arrays import (
     CacheShape,

@@ -13,13 +13,11 @@ from interpreted_triton import DEVICE
 from memory_checkpoint import (
     EXPERTS,
     MemoryCheckpoint,
-    Row,
     description,
     grouped,
     latent,
-    step_plan,
-    with_last_outputs,
 )
+from paged_steps import Row, step_plan, with_last_outputs
 from r1_runtime.backends.cuda.backend import CudaBackend
 from r1_runtime.backends.reference.backend import ReferenceBackend
 from r1_runtime.backends.reference.loading import load_network

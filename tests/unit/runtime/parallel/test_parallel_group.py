@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from memory_checkpoint import Row, step_plan
+from paged_steps import Row, step_plan
 from r1_runtime.backends.parallel.group import check_gpus, rank_group
 from r1_runtime.backends.parallel.layout import ParallelLayout
 from r1_runtime.backends.parallel.plan_bytes import decode_plan, encode_plan

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from paged_steps import PagedDriver, PagedSequence, Rows, step_plan
+from paged_steps import PagedDriver, PagedSequence, Rows, scoring_plan
 from parity_cases import reference
 from r1_runtime.backends.parallel.layout import ParallelLayout
 from r1_runtime.backends.step_plan import Backend
@@ -122,7 +122,7 @@ def test_hidden_states_of_ranks_equal_those_of_one_rank(
     vocabulary = open_checkpoint(tiny_checkpoint).description.vocab_size
     sequence = PagedSequence(list(range(20, 57)), [5, 2, 9])
     plans = [
-        replace(step_plan([Rows(sequence, 37, outputs)], vocabulary), hidden_rows=rows)
+        replace(scoring_plan([Rows(sequence, 37, outputs)], vocabulary), hidden_rows=rows)
         for outputs, rows in ((0, np.arange(37, dtype=np.int32)), (1, np.array([36], np.int32)))
     ]
     alone = reference(open_checkpoint(tiny_checkpoint), 1)
