@@ -6,6 +6,7 @@
 
 #include "matmul.h"
 #include "pack.h"
+#include "residency.h"
 #include "threads.h"
 
 extern "C" {
@@ -27,6 +28,7 @@ struct R1LayerShape {
   int32_t experts, experts_per_token, expert_inner, shared_inner;
   int32_t softmax_scores, normalise, groups, top_groups, group_maximum;
   float expert_scale;
+  int32_t unit_weights;  // every chosen expert weighs expert_scale
 };
 
 struct R1Plan {
@@ -67,6 +69,8 @@ struct Layer {
   Matrix router;
   std::vector<float> correction;
   std::vector<std::unique_ptr<Matrix>> expert_gate_up, expert_down;
+  std::vector<ExpertPlace> places;  // of each expert
+  std::vector<uint64_t> uses;       // tokens that each expert computed
   Matrix shared_gate_up, shared_down;
   Memory cache;
   std::vector<float> cosines, sines;  // [position][rope_dim / 2], shared by layers of equal tables
@@ -78,6 +82,7 @@ struct Layer {
   int head_ld() const { return round_up(shape.head_dim, LANES); }
   int qk_dim() const { return shape.nope + shape.rope_dim; }
   int query_width() const { return shape.latent ? shape.heads * qk_dim() : shape.heads * shape.head_dim; }
+  int eligible() const { return shape.experts / shape.groups * shape.top_groups; }
   int output_ld() const { return round_up(mixed_width(), LANES); }
   int mixed_width() const { return shape.heads * (shape.latent ? shape.v_dim : shape.head_dim); }
 };
@@ -102,6 +107,17 @@ struct Buffer {
   }
 };
 
+// How many experts a token uses: the smallest set whose scores reach `mass` of their sum, within the two
+// bounds. Mass 0: the layer's own fixed number.
+struct ExpertGate {
+  float mass = 0;
+  int minimum = 1, maximum = 1;
+
+  int limit(const Layer& layer) const {
+    return mass > 0 ? std::min(maximum, layer.eligible()) : layer.shape.experts_per_token;
+  }
+};
+
 // Memory of one thread within a phase.
 struct Scratch {
   Buffer<float> rows[2], result, queries, scores, out, state, keys, values, sample;
@@ -109,7 +125,9 @@ struct Scratch {
   Operand operand, second, pairs;
   std::vector<const void*> units, units2;
   std::vector<const float*> pointers;
-  std::vector<int> valid, starts, pair_token, expert_of_part;
+  std::vector<int> valid, starts, pair_token, expert_of_part, resident_first;
+  std::vector<float> score, choice;
+  std::vector<char> open;
 };
 
 struct Model {
@@ -120,11 +138,14 @@ struct Model {
   Pool pool{1};
   std::vector<std::unique_ptr<Scratch>> scratch;
   std::string error;
+  ExpertGate gate;
+  ExpertFile expert_file;
+  uint64_t routed_rows = 0;  // rows of all steps, once per layer with experts
 
   // Arrays of a step, [rows][width].
   Buffer<float> x, normed[2], input, query, mixed, inner, shared_inner, router, logits, partial, chosen_weight;
   Buffer<uint8_t> quantised[2];
-  Buffer<int32_t> chosen, sequence_of;  // chosen experts [rows][k]; sequence of each row
+  Buffer<int32_t> chosen, chosen_count, sequence_of;  // chosen experts [rows][limit]; sequence of each row
 
   const Matrix& output_head() const { return shape.tied_head ? embedding : head; }
 };

@@ -187,11 +187,13 @@ inline void allocate_step(Model& model, const R1Plan& plan) {
     if (!layer->q_b.empty()) model.query.need(rows * layer->q_b.width());
     model.mixed.need(rows * layer->output_ld());
     if (l.experts) {
-      model.inner.need(rows * l.experts_per_token * round_up(l.expert_inner, LANES));
+      const size_t limit = model.gate.limit(*layer);
+      model.inner.need(rows * limit * round_up(l.expert_inner, LANES));
       model.shared_inner.need(rows * round_up(l.shared_inner, LANES) + 1);
       model.router.need(rows * layer->router.width());
-      model.chosen.need(rows * l.experts_per_token);
-      model.chosen_weight.need(rows * l.experts_per_token);
+      model.chosen.need(rows * limit);
+      model.chosen_count.need(rows);
+      model.chosen_weight.need(rows * limit);
     } else {
       model.inner.need(rows * round_up(l.inner, LANES));
     }
@@ -218,9 +220,10 @@ inline void step(Model& model, const R1Plan& plan) {
       }
     });
     worker.barrier();
-    for (auto& layer : model.layers) {
+    for (size_t i = 0; i < model.layers.size(); i++) {
+      auto& layer = model.layers[i];
       attention_phase<E>(model, *layer, plan, parts, worker, own);
-      if (layer->shape.experts) experts_phase(model, *layer, worker, own, rows);
+      if (layer->shape.experts) experts_phase(model, *layer, i + 1 < model.layers.size() ? model.layers[i + 1].get() : nullptr, worker, own, rows);
       else dense_phase(model, *layer, worker, own, rows);
     }
     if (plan.hidden_count)
