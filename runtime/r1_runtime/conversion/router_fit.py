@@ -46,7 +46,7 @@ def fit_router(x: Tensor, energy: Tensor, steps: int, seed: int) -> Tensor:
             logits = x[rows] @ weight.T
             loss = -(share[rows] * F.log_softmax(logits, dim=-1)).sum(-1).mean()
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.param_groups[0]["lr"] = _LEARNING_RATE * (1 - step / steps)
             optimizer.step()
     return weight.detach()

@@ -98,7 +98,7 @@ def read_profile(path: Path, layers: list[int]) -> Uses:
     Raises:
         OptionError: the file is not readable, or is of another model.
     """
-    fix = "record it again: python -m r1_runtime.experts.profile"
+    fix = "record it again: python -m r1_runtime.conversion.expert_profile"
     try:
         uses = np.array(json.loads(path.read_text(encoding="utf-8"))["uses"], np.uint64)
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:

@@ -23,6 +23,7 @@ from r1_runtime.engine.runner import Runner
 from r1_runtime.engine.scheduler import Scheduler
 from r1_runtime.engine.speculation import lookup_drafter
 from r1_runtime.errors import ModelLoadError, OptionError, RankLostError
+from r1_runtime.experts.residency import ExpertTotals
 from r1_runtime.generation_config import GenerationDefaults, read_generation_defaults
 from r1_runtime.server.backend_loading import (
     BackendLoader,
@@ -31,6 +32,7 @@ from r1_runtime.server.backend_loading import (
     available_bytes,
     prepare_torch,
 )
+from r1_runtime.server.expert_policy import ExpertPolicy, expert_policy
 from r1_runtime.server.limits import Limits
 from r1_runtime.server.measure import measure_threads, thread_candidates
 from r1_runtime.server.memory import MemoryEstimate, Sizes, choose_block_count
@@ -73,6 +75,7 @@ class LoadedModel:
     defaults: GenerationDefaults
     description: str
     sleeper: Sleeper | None
+    expert_totals: Callable[[], ExpertTotals]
     close: Callable[[], None]
     """ends the other ranks of a divided model"""
 
@@ -134,6 +137,7 @@ def load(
         defaults,
         _described(plan, need, threads),
         sleeper,
+        loader.expert_totals,
         loader.end_ranks,
     )
 
@@ -143,7 +147,8 @@ def _backend_plan(
 ) -> tuple[BackendPlan, MemoryEstimate]:
     """What is loaded, with as many cache blocks as the memory allows, and the memory it needs."""
     sizes = _sizes(options, checkpoint.description)
-    need = memory_need(checkpoint, sizes, choice, options.group)
+    experts = _experts(options, checkpoint, choice)
+    need = memory_need(checkpoint, sizes, choice, options.group, experts)
     threads = options.threads or max(1, options.cpus // len(options.group.local_ranks))
     if choice.backend != "cpu":
         prepare_torch(choice, options.group, threads)
@@ -157,7 +162,9 @@ def _backend_plan(
             sizes.max_num_seqs,
         )
     drafts = options.speculation == "mtp"
-    plan = BackendPlan(path, checkpoint, choice, options.group, sizes, blocks, threads, drafts)
+    plan = BackendPlan(
+        path, checkpoint, choice, options.group, sizes, blocks, threads, drafts, experts
+    )
     return plan, need
 
 
@@ -231,9 +238,14 @@ def open_and_choose(options: ServeOptions) -> tuple[Path, Checkpoint, BackendCho
     check_layout(checkpoint.description, layout)
     if layout.ranks > 1:
         _check_divided(options)
+    _experts(options, checkpoint, choice)
     if options.speculation == "mtp":
         _check_draft_layer(checkpoint, choice, path)
     return path, checkpoint, choice
+
+
+def _experts(options: ServeOptions, checkpoint: Checkpoint, choice: BackendChoice) -> ExpertPolicy:
+    return expert_policy(options, checkpoint.description, choice, options.group.layout.ranks)
 
 
 def _check_divided(options: ServeOptions) -> None:
@@ -271,7 +283,8 @@ def explain_plan(options: ServeOptions) -> str:
     """What would compute the model, and why; the weights are not read."""
     path, checkpoint, choice = open_and_choose(options)
     description, sizes = checkpoint.description, _sizes(options, checkpoint.description)
-    need = memory_need(checkpoint, sizes, choice, options.group)
+    experts = _experts(options, checkpoint, choice)
+    need = memory_need(checkpoint, sizes, choice, options.group, experts)
     layout = options.group.layout
     gib = 2**30
     lines = [

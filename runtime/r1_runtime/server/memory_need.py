@@ -13,16 +13,24 @@ from r1_runtime.backends.parallel.layout import rank_layers
 from r1_runtime.backends.parallel.slices import weight_slices
 from r1_runtime.backends.selection import BackendChoice
 from r1_runtime.checkpoint.source import Checkpoint, Encoding, StoredTensor
+from r1_runtime.server.expert_policy import ALL_EXPERTS, ExpertPolicy, with_most_experts
 from r1_runtime.server.memory import MemoryEstimate, Sizes, estimate_memory
 
 
 def memory_need(
-    checkpoint: Checkpoint, sizes: Sizes, choice: BackendChoice, group: RankGroup
+    checkpoint: Checkpoint,
+    sizes: Sizes,
+    choice: BackendChoice,
+    group: RankGroup,
+    experts: ExpertPolicy = ALL_EXPERTS,
 ) -> MemoryEstimate:
-    """Memory of this process; on a CPU, of all ranks on this machine."""
-    description = checkpoint.description
+    """Memory of this process; on a CPU, of all ranks on this machine.
+
+    Experts that are mapped from a file need none: the kernel may reclaim their pages.
+    """
+    description = with_most_experts(checkpoint.description, experts.gate)
     if choice.backend == "cpu":
-        weights = packed_bytes(checkpoint, choice.codecs)
+        weights = packed_bytes(checkpoint, choice.codecs, experts.resident_fraction)
         return estimate_memory(description, sizes, weights, choice.cache_type.size)
     size = 4 if choice.dtype == "float32" else 2
     if group.layout.ranks == 1:

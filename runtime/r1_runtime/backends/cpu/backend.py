@@ -83,12 +83,19 @@ def stored_codec(encoding: Encoding) -> Codec:
     return _STORED.get(encoding, Codec.INT8)
 
 
-def packed_bytes(checkpoint: Checkpoint, codecs: Codecs) -> int:
-    """Bytes that the matrices of a checkpoint need when packed; vectors are not counted."""
+def packed_bytes(checkpoint: Checkpoint, codecs: Codecs, resident_experts: float = 1.0) -> int:
+    """Bytes of memory that the matrices of a checkpoint need when packed; vectors are not counted.
+
+    Args:
+        checkpoint: the model.
+        codecs: packed forms.
+        resident_experts: share of the routed experts that is in memory.
+    """
     total = 0.0
     for places in _matrices(_places(checkpoint.description, checkpoint.names(), codecs)):
         tensors = [checkpoint.tensor(place.name) for place in places]
-        bits = _codec(places, tensors, checkpoint).bits
+        routed = places[0].part in (Part.EXPERT_GATE, Part.EXPERT_DOWN)
+        bits = _codec(places, tensors, checkpoint).bits * (resident_experts if routed else 1.0)
         for tensor in tensors:
             if len(tensor.shape) == 2:
                 rows, cols = -(-tensor.shape[0] // _UNIT) * _UNIT, -(-tensor.shape[1] // 32) * 32
