@@ -12,7 +12,7 @@ import numpy as np
 from r1_bench.runtime.servers import Server
 
 GREEDY = {"temperature": 0.0}
-SAMPLED = {"temperature": 0.8, "top_p": 0.95}
+SAMPLED = {"temperature": 0.8, "top_p": 0.95, "top_k": 0, "min_p": 0.0}
 
 
 @dataclass(frozen=True)

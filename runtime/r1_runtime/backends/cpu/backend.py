@@ -210,7 +210,7 @@ class CpuBackend:
         width = native.top_width
         if not width:
             return StepResult(tokens, logprobs, hidden=hidden)
-        counts = np.minimum(sampling.top_counts, self.description.vocab_size).tolist()
+        counts = sampling.top_counts.clip(0, self.description.vocab_size).tolist()
         top_tokens = self._top_tokens[: outputs * width].reshape(outputs, width)
         top_logprobs = self._top_logprobs[: outputs * width].reshape(outputs, width)
         return StepResult(

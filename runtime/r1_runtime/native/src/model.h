@@ -104,7 +104,9 @@ struct Buffer {
 
 // Memory of one thread within a phase.
 struct Scratch {
-  Buffer<float> rows[2], result, queries, scores, out, state, keys, values, sample;
+  Buffer<float> rows[2], result, queries, scores, out, state, keys, values, sample, changed;
+  Buffer<double> sums;
+  Buffer<int32_t> places;
   Buffer<uint8_t> quantised[2];
   Operand operand, second, pairs;
   std::vector<const void*> units, units2;
