@@ -105,6 +105,7 @@ def _native(plan: BackendPlan, threads: int) -> Backend:
         block_size=plan.sizes.block_size,
         max_positions=plan.sizes.max_model_len,
         threads=threads,
+        with_draft_layer=plan.with_draft_layer,
     )
 
 

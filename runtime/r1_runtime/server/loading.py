@@ -143,7 +143,8 @@ def _backend_plan(
 ) -> tuple[BackendPlan, MemoryEstimate]:
     """What is loaded, with as many cache blocks as the memory allows, and the memory it needs."""
     sizes = _sizes(options, checkpoint.description)
-    need = memory_need(checkpoint, sizes, choice, options.group)
+    drafts = options.speculation == "mtp"
+    need = memory_need(checkpoint, sizes, choice, options.group, with_draft_layer=drafts)
     threads = options.threads or max(1, options.cpus // len(options.group.local_ranks))
     if choice.backend != "cpu":
         prepare_torch(choice, options.group, threads)
@@ -156,7 +157,6 @@ def _backend_plan(
             sizes.requested_blocks,
             sizes.max_num_seqs,
         )
-    drafts = options.speculation == "mtp"
     plan = BackendPlan(path, checkpoint, choice, options.group, sizes, blocks, threads, drafts)
     return plan, need
 
@@ -253,10 +253,10 @@ def _check_divided(options: ServeOptions) -> None:
 
 def _check_draft_layer(checkpoint: Checkpoint, choice: BackendChoice, path: Path) -> None:
     """Raise an error where `--speculation mtp` cannot work."""
-    if choice.backend != "reference":
+    if choice.backend == "cuda":
         raise OptionError(
-            "command line: --speculation mtp needs the reference backend. Fix: --backend reference,"
-            " or --speculation ngram."
+            "command line: --speculation mtp needs the native or the reference backend, but the CUDA"
+            " backend serves. Fix: --backend reference, or --speculation ngram."
         )
     lacking = draft_weight_shapes(checkpoint.description).keys() - checkpoint.names()
     if checkpoint.description.draft_layer is None or lacking:
@@ -271,7 +271,8 @@ def explain_plan(options: ServeOptions) -> str:
     """What would compute the model, and why; the weights are not read."""
     path, checkpoint, choice = open_and_choose(options)
     description, sizes = checkpoint.description, _sizes(options, checkpoint.description)
-    need = memory_need(checkpoint, sizes, choice, options.group)
+    drafts = options.speculation == "mtp"
+    need = memory_need(checkpoint, sizes, choice, options.group, with_draft_layer=drafts)
     layout = options.group.layout
     gib = 2**30
     lines = [
