@@ -159,7 +159,9 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("out", type=Path, help="folder of the checkpoint")
-    parser.add_argument("--minutes", type=float, default=4.0, help="of CPU time for the training (default: 4)")
+    parser.add_argument(
+        "--minutes", type=float, default=4.0, help="of CPU time for the training (default: 4)"
+    )
     given = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
