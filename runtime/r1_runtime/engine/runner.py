@@ -8,10 +8,11 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
+from r1_runtime.backends.sampling_plan import NO_LOGPROB
 from r1_runtime.backends.step_plan import Backend, StepPlan, StepResult
 from r1_runtime.engine.messages import SampledRow, TokenLogprobs
 from r1_runtime.engine.pooling import PooledStates, hidden_rows
-from r1_runtime.engine.sampling_arrays import SamplingRow, SequenceSampling, build_sampling_plan
+from r1_runtime.engine.sampling_arrays import SamplingPlans, SamplingRow, SequenceSampling
 from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.scheduler import Chunk, Step
 from r1_runtime.engine.sequence import Sequence
@@ -43,6 +44,7 @@ class Runner:
         self.block_size = block_size
         self._end_tokens = tuple(end_tokens)
         self._sampling: dict[str, SequenceSampling] = {}
+        self._sampling_plans = SamplingPlans()
 
     def execute(self, step: Step) -> list[SampledRow]:
         """Compute the step; return its output rows in the order of its chunks."""
@@ -124,7 +126,7 @@ class Runner:
             block_starts=_ints([0, *accumulate(len(each) for each in blocks)]),
             blocks=_ints([block for each in blocks for block in each]),
             output_rows=_ints(outputs),
-            sampling=build_sampling_plan([self._sampling_row(*place) for place in places]),
+            sampling=self._sampling_plans.plan([self._sampling_row(*place) for place in places]),
             hidden_rows=_ints(hidden_rows(step)),
             next_tokens=_ints(_next_tokens(step) if self._model_drafts else []),
         )
@@ -139,7 +141,8 @@ class Runner:
             return SamplingRow(state, position, target, sequence.params.prompt_logprobs or 0)
         state.advance(sequence.tokens)
         mask = None if sequence.constraint is None else sequence.constraint.mask()
-        return SamplingRow(state, position, top_count=sequence.params.logprobs or 0, mask=mask)
+        logprobs = sequence.params.logprobs
+        return SamplingRow(state, position, -1, NO_LOGPROB if logprobs is None else logprobs, mask)
 
 
 def output_rows(chunk: Chunk) -> list[tuple[Sequence, int]]:

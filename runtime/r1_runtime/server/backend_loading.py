@@ -59,15 +59,13 @@ class BackendLoader:
     Args:
         plan: what is loaded.
         lost: called when another rank of a divided model ends.
-
-    Attributes:
-        counts: the thread count that a loaded backend follows, or None for the plan's.
+        counts: the thread count that loaded backends follow; None keeps the plan's.
     """
 
-    def __init__(self, plan: BackendPlan, lost: Lost) -> None:
+    def __init__(self, plan: BackendPlan, lost: Lost, counts: ThreadChoice | None = None) -> None:
         self._plan, self._lost = plan, lost
         self._divided: ParallelBackend | None = None
-        self.counts: ThreadChoice | None = None
+        self._counts = counts
 
     def load(self) -> Backend:
         """The backend with weights and cache.
@@ -77,18 +75,13 @@ class BackendLoader:
             RankLostError: another rank did not start or did not load.
         """
         plan = self._plan
-        threads = plan.threads if self.counts is None else self.counts.current
         if plan.group.layout.ranks > 1:
             self._divided = _divided(plan, self._lost)
             return self._divided
         if plan.choice.backend == "cuda":
             return _cuda(plan)
-        backend = _native(plan, threads) if plan.choice.backend == "cpu" else _reference(plan)
-        return self.following_threads(backend)
-
-    def following_threads(self, backend: Backend) -> Backend:
-        """The backend, whose thread count changes with `counts` where there are any."""
-        return backend if self.counts is None else AdaptiveThreads(backend, self.counts)
+        backend = _native(plan) if plan.choice.backend == "cpu" else _reference(plan)
+        return backend if self._counts is None else AdaptiveThreads(backend, self._counts)
 
     def end_ranks(self) -> None:
         """End the other ranks of a divided model."""
@@ -96,7 +89,7 @@ class BackendLoader:
             self._divided.close()
 
 
-def _native(plan: BackendPlan, threads: int) -> Backend:
+def _native(plan: BackendPlan) -> Backend:
     return CpuBackend(
         plan.checkpoint,
         codecs=plan.choice.codecs,
@@ -104,7 +97,8 @@ def _native(plan: BackendPlan, threads: int) -> Backend:
         blocks=plan.blocks,
         block_size=plan.sizes.block_size,
         max_positions=plan.sizes.max_model_len,
-        threads=threads,
+        threads=plan.threads,  # weights are packed by all
+        with_draft_layer=plan.with_draft_layer,
     )
 
 

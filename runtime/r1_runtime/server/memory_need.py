@@ -17,16 +17,25 @@ from r1_runtime.server.memory import MemoryEstimate, Sizes, estimate_memory
 
 
 def memory_need(
-    checkpoint: Checkpoint, sizes: Sizes, choice: BackendChoice, group: RankGroup
+    checkpoint: Checkpoint,
+    sizes: Sizes,
+    choice: BackendChoice,
+    group: RankGroup,
+    *,
+    with_draft_layer: bool = False,
 ) -> MemoryEstimate:
     """Memory of this process; on a CPU, of all ranks on this machine."""
     description = checkpoint.description
+    draft = description.draft_layer if with_draft_layer else None
+    if draft is not None:
+        description = replace(description, layers=(*description.layers, draft))
     if choice.backend == "cpu":
-        weights = packed_bytes(checkpoint, choice.codecs)
+        weights = packed_bytes(checkpoint, choice.codecs, with_draft_layer=with_draft_layer)
         return estimate_memory(description, sizes, weights, choice.cache_type.size)
     size = 4 if choice.dtype == "float32" else 2
     if group.layout.ranks == 1:
-        weights = description.parameter_count() * size
+        projection = 2 * description.hidden_size**2 if draft is not None else 0
+        weights = (description.parameter_count() + projection) * size
         if choice.backend == "cuda":
             weights = cuda_bytes(checkpoint, size, int4_experts=choice.int4_experts)
         return estimate_memory(description, sizes, weights, size)

@@ -79,10 +79,11 @@ def stored_codec(encoding: Encoding) -> Codec:
     return _STORED.get(encoding, Codec.INT8)
 
 
-def packed_bytes(checkpoint: Checkpoint, codecs: Codecs) -> int:
+def packed_bytes(checkpoint: Checkpoint, codecs: Codecs, *, with_draft_layer: bool = False) -> int:
     """Bytes that the matrices of a checkpoint need when packed; vectors are not counted."""
     total = 0.0
-    for places in _matrices(_places(checkpoint.description, checkpoint.names(), codecs)):
+    layers = _layers(checkpoint.description, with_draft_layer=with_draft_layer)
+    for places in _matrices(_places(checkpoint, layers, codecs)):
         tensors = [checkpoint.tensor(place.name) for place in places]
         bits = _codec(places, tensors, checkpoint).bits
         for tensor in tensors:
@@ -103,6 +104,8 @@ class CpuBackend:
         block_size: tokens per block, a multiple of 16.
         max_positions: longest sequence; at most the description's.
         threads: CPU threads of a step.
+        with_draft_layer: load the layer that drafts tokens, which the checkpoint must have. Steps
+            whose plan has `next_tokens` then return drafts; -1 where no proposal can be used.
 
     Raises:
         NativeLibraryMissing: no variant for this processor is installed.
@@ -120,6 +123,7 @@ class CpuBackend:
         block_size: int,
         max_positions: int | None = None,
         threads: int = 1,
+        with_draft_layer: bool = False,
     ) -> None:
         if block_size % _UNIT:
             raise ValueError(f"block_size {block_size} is not a multiple of {_UNIT}")
@@ -139,14 +143,16 @@ class CpuBackend:
         )
         self._plan = Plan()
         self._sampling: SamplingPlan | None = None
-        self._tokens = self._top_tokens = np.empty(0, np.int32)
+        self._tokens = self._drafts = self._top_tokens = np.empty(0, np.int32)
         self._logprobs = self._top_logprobs = np.empty(0, np.float32)
         self._model = ctypes.c_void_p(self._library.r1_create(ctypes.byref(shape), threads))
         try:
-            for layer in description.layers:
+            layers = _layers(description, with_draft_layer=with_draft_layer)
+            for index, layer in enumerate(layers):
+                draft = index >= len(description.layers)
                 layer_shape = _layer_shape(layer)
-                self._library.r1_add_layer(self._model, ctypes.byref(layer_shape))
-            self._load(checkpoint, codecs)
+                self._library.r1_add_layer(self._model, ctypes.byref(layer_shape), draft)
+            self._load(checkpoint, layers, codecs)
             self._check(self._library.r1_finish(self._model))
         except BaseException:
             self.close()
@@ -204,13 +210,16 @@ class CpuBackend:
         if hidden_count:
             hidden = np.empty((hidden_count, self.description.hidden_size), np.float32)
             native.hidden_rows, native.out_hidden = address(plan.hidden_rows), address(hidden)
+        drafts = len(plan.next_tokens) > 0
+        native.next_tokens = address(plan.next_tokens) if drafts else None
         self._check(self._library.r1_step(self._model, ctypes.byref(native)))
         del inputs  # the native step has read it
         tokens, logprobs = self._tokens[:outputs].copy(), self._logprobs[:outputs].copy()
+        proposals = self._drafts[: outputs if drafts else 0].copy()
         width = native.top_width
         if not width:
-            return StepResult(tokens, logprobs, hidden=hidden)
-        counts = np.minimum(sampling.top_counts, self.description.vocab_size).tolist()
+            return StepResult(tokens, logprobs, hidden=hidden, drafts=proposals)
+        counts = sampling.top_counts.clip(0, self.description.vocab_size).tolist()
         top_tokens = self._top_tokens[: outputs * width].reshape(outputs, width)
         top_logprobs = self._top_logprobs[: outputs * width].reshape(outputs, width)
         return StepResult(
@@ -219,6 +228,7 @@ class CpuBackend:
             tuple(row[:count].copy() for row, count in zip(top_tokens, counts, strict=True)),
             tuple(row[:count].copy() for row, count in zip(top_logprobs, counts, strict=True)),
             hidden,
+            proposals,
         )
 
     def _set_inputs(self, plan: StepPlan) -> NDArray[np.int32]:
@@ -245,6 +255,8 @@ class CpuBackend:
         if outputs > len(self._tokens):
             self._tokens = np.empty(outputs, np.int32)
             self._logprobs = np.empty(outputs, np.float32)
+            self._drafts = np.full(outputs, -1, np.int32)
+            self._plan.out_drafts = address(self._drafts)
             self._plan.out_tokens = address(self._tokens)
             self._plan.out_logprobs = address(self._logprobs)
         if outputs * width > len(self._top_tokens):
@@ -258,14 +270,14 @@ class CpuBackend:
             message = self._library.r1_error(self._model).decode()
             raise MemoryError(message) if "bad_alloc" in message else RuntimeError(message)
 
-    def _load(self, checkpoint: Checkpoint, codecs: Codecs) -> None:
-        for places in _matrices(_places(self.description, checkpoint.names(), codecs)):
+    def _load(self, checkpoint: Checkpoint, layers: Sequence[Layer], codecs: Codecs) -> None:
+        for places in _matrices(_places(checkpoint, layers, codecs)):
             tensors = [checkpoint.tensor(place.name) for place in places]
             codec = _codec(places, tensors, checkpoint)
             for place, tensor in zip(places, tensors, strict=True):
                 self._put(place, tensor, codec)
                 checkpoint.release(tensor)
-        for index, layer in enumerate(self.description.layers):
+        for index, layer in enumerate(layers):
             table = np.array(layer.attention.rope.inverse_frequencies, np.float32)
             stored = StoredTensor("rope", table.shape, Encoding.F32, table.view(np.uint8))
             self._put(_Place("rope", index, Part.ROPE), stored, Codec.FLOAT32)
@@ -339,15 +351,26 @@ def _matrices(places: Iterator[_Place]) -> Iterator[list[_Place]]:
         yield list(group)
 
 
-def _places(
-    description: ModelDescription, names: frozenset[str], codecs: Codecs
-) -> Iterator[_Place]:
+def _layers(description: ModelDescription, *, with_draft_layer: bool) -> tuple[Layer, ...]:
+    """The layers to load; the one that drafts tokens is the last."""
+    draft = description.draft_layer if with_draft_layer else None
+    return description.layers if draft is None else (*description.layers, draft)
+
+
+def _places(checkpoint: Checkpoint, layers: Sequence[Layer], codecs: Codecs) -> Iterator[_Place]:
+    description, names = checkpoint.description, checkpoint.names()
     yield _Place("embed_tokens.weight", -1, Part.EMBEDDING, codecs.embedding)
     yield _Place("norm.weight", -1, Part.FINAL_NORM)
     if not description.tied_head:
         yield _Place("lm_head.weight", -1, Part.HEAD, codecs.embedding)
-    for index, layer in enumerate(description.layers):
+    for index, layer in enumerate(layers):
         prefix = f"layers.{index}."
+        if index == len(description.layers):
+            yield _Place(prefix + "enorm.weight", -1, Part.DRAFT_EMBEDDING_NORM)
+            yield _Place(prefix + "hnorm.weight", -1, Part.DRAFT_STATE_NORM)
+            name = prefix + "eh_proj.weight"
+            yield _Place(name, -1, Part.DRAFT_PROJECTION, codecs.feed_forward)
+            yield _Place(prefix + "shared_head.norm.weight", -1, Part.DRAFT_HEAD_NORM)
         yield _Place(prefix + "input_layernorm.weight", index, Part.ATTENTION_NORM)
         yield _Place(prefix + "post_attention_layernorm.weight", index, Part.FEED_FORWARD_NORM)
         if isinstance(layer.attention, LatentAttention):

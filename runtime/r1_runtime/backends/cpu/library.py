@@ -16,7 +16,7 @@ import numpy as np
 from r1_runtime.errors import OptionError
 from r1_runtime.native.variants import FOLDER, supported_variants
 
-INTERFACE_VERSION = 2
+INTERFACE_VERSION = 3
 
 
 class NativeLibraryMissing(Exception):
@@ -95,6 +95,10 @@ class Part(enum.IntEnum):
     SHARED_UP = 24
     SHARED_DOWN = 25
     ROPE = 26
+    DRAFT_EMBEDDING_NORM = 27
+    DRAFT_STATE_NORM = 28
+    DRAFT_PROJECTION = 29
+    DRAFT_HEAD_NORM = 30
 
 
 _INT = ctypes.c_int32
@@ -144,7 +148,7 @@ class Plan(ctypes.Structure):
         *_fields(_INT, "top_width"),
         *_fields(ctypes.c_void_p, "out_logits"),
         *_fields(_INT, "hidden_count"),
-        *_fields(ctypes.c_void_p, "hidden_rows out_hidden"),
+        *_fields(ctypes.c_void_p, "hidden_rows out_hidden next_tokens out_drafts"),
     )
 
 
@@ -176,7 +180,7 @@ def _open(path: Path) -> ctypes.CDLL:
     library.r1_destroy.restype = None
     library.r1_set_threads.argtypes = [ctypes.c_void_p, ctypes.c_int]
     library.r1_set_threads.restype = None
-    library.r1_add_layer.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    library.r1_add_layer.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
     library.r1_put.argtypes = [
         ctypes.c_void_p,
         *[ctypes.c_int] * 9,

@@ -12,7 +12,7 @@ enum Part : int {
   PART_INPUT, PART_INPUT_BIAS, PART_Q_NORM, PART_K_NORM, PART_Q_A_NORM, PART_KV_A_NORM, PART_Q_B, PART_KV_B,
   PART_OUTPUT, PART_OUTPUT_BIAS, PART_GATE, PART_UP, PART_DOWN, PART_ROUTER, PART_ROUTER_CORRECTION,
   PART_EXPERT_GATE, PART_EXPERT_UP, PART_EXPERT_DOWN, PART_SHARED_GATE, PART_SHARED_UP, PART_SHARED_DOWN,
-  PART_ROPE
+  PART_ROPE, PART_DRAFT_EMBEDDING_NORM, PART_DRAFT_STATE_NORM, PART_DRAFT_PROJECTION, PART_DRAFT_HEAD_NORM
 };
 
 int fail(Model& model, const char* message) {
@@ -85,8 +85,11 @@ const char* wrong_plan(const Model& model, const R1Plan& p) {
     if (p.targets[i] >= shape.vocab) return "a target is outside of the vocabulary";
     for (int a = p.adjust_starts[i]; a < p.adjust_starts[i + 1]; a++)
       if (p.adjust_tokens[a] < 0 || p.adjust_tokens[a] >= shape.vocab) return "an adjusted token is outside of the vocabulary";
+    if (i && p.output_rows[i] <= p.output_rows[i - 1]) return "the output rows do not ascend";
     if (p.masks[i] >= 0 && p.mask_words * 32 < shape.vocab) return "a mask is shorter than the vocabulary";
   }
+  for (int t = 0; p.next_tokens && t < p.rows; t++)
+    if (p.next_tokens[t] >= shape.vocab) return "a following token is outside of the vocabulary";
   return nullptr;
 }
 
@@ -99,7 +102,7 @@ size_t cache_values(const Model& model, const Layer& layer) {
 
 void allocate_caches(Model& model) {
   const size_t value = model.shape.cache_type == CACHE_F32 ? 4 : 2;
-  for (auto& layer : model.layers) layer->cache.allocate(cache_values(model, *layer) * value);
+  for (Layer* layer : model.all_layers()) layer->cache.allocate(cache_values(model, *layer) * value);
 }
 
 }  // namespace
@@ -107,7 +110,7 @@ void allocate_caches(Model& model) {
 #pragma GCC visibility push(default)
 extern "C" {
 
-int r1_version() { return 2; }
+int r1_version() { return 3; }
 
 Model* r1_create(const R1Shape* shape, int threads) {
   auto model = std::make_unique<Model>();
@@ -120,14 +123,16 @@ void r1_destroy(Model* model) { delete model; }
 const char* r1_error(const Model* model) { return model->error.c_str(); }
 void r1_set_threads(Model* model, int threads) { model->pool.resize(threads); }
 
-int r1_add_layer(Model* model, const R1LayerShape* shape) {
+// Adds the next layer, or with `draft` the layer that drafts a token, whose number is that of the layers.
+int r1_add_layer(Model* model, const R1LayerShape* shape, int draft) {
   auto layer = std::make_unique<Layer>();
   layer->shape = *shape;
   for (int e = 0; e < shape->experts; e++) {
     layer->expert_gate_up.push_back(std::make_unique<Matrix>());
     layer->expert_down.push_back(std::make_unique<Matrix>());
   }
-  model->layers.push_back(std::move(layer));
+  if (draft) model->draft = std::move(layer);
+  else model->layers.push_back(std::move(layer));
   return 0;
 }
 
@@ -137,7 +142,7 @@ int r1_put(Model* model, int at, int part, int expert, int source, int codec_num
            int total, const void* data, const float* scale) try {
   const Stored s{Source(source), rows, cols, static_cast<const uint8_t*>(data), scale};
   const Codec codec = Codec(codec_number);
-  Layer* layer = at >= 0 ? model->layers[at].get() : nullptr;
+  Layer* layer = at < 0 ? nullptr : at < int(model->layers.size()) ? model->layers[at].get() : model->draft.get();
   auto whole = [&](Matrix& m) {
     if (m.empty()) m.allocate(codec, total ? total : rows, cols);
     if (m.codec == CODEC_F8 && s.source != SOURCE_F8) return fail(*model, "float8 panels need float8 tensors");
@@ -178,6 +183,10 @@ int r1_put(Model* model, int at, int part, int expert, int source, int codec_num
     case PART_SHARED_UP: return paired(layer->shared_gate_up, 1);
     case PART_SHARED_DOWN: return whole(layer->shared_down);
     case PART_ROPE: put_vector(layer->inverse_frequencies, s); return 0;
+    case PART_DRAFT_EMBEDDING_NORM: put_vector(model->draft_embedding_norm, s); return 0;
+    case PART_DRAFT_STATE_NORM: put_vector(model->draft_state_norm, s); return 0;
+    case PART_DRAFT_PROJECTION: return whole(model->draft_projection);
+    case PART_DRAFT_HEAD_NORM: put_vector(model->draft_head_norm, s); return 0;
   }
   return fail(*model, "unknown part");
 } catch (const std::exception& error) {
@@ -187,10 +196,10 @@ int r1_put(Model* model, int at, int part, int expert, int source, int codec_num
 // Allocates caches and rotary tables; every tensor has been put.
 int r1_finish(Model* model) try {
   allocate_caches(*model);
-  for (auto& layer : model->layers) {
+  for (Layer* layer : model->all_layers()) {
     const R1LayerShape& l = layer->shape;
     const Layer* first = model->layers[0].get();
-    if (layer.get() != first && layer->inverse_frequencies == first->inverse_frequencies &&
+    if (layer != first && layer->inverse_frequencies == first->inverse_frequencies &&
         l.cos_sin_scale == first->shape.cos_sin_scale) {
       layer->cos_table = first->cosines.data();
       layer->sin_table = first->sines.data();
@@ -215,7 +224,7 @@ int r1_finish(Model* model) try {
 
 // Frees the caches. No step can run until r1_allocate_cache.
 void r1_release_cache(Model* model) {
-  for (auto& layer : model->layers) layer->cache.clear();
+  for (Layer* layer : model->all_layers()) layer->cache.clear();
 }
 
 int r1_allocate_cache(Model* model) try {

@@ -46,6 +46,8 @@ struct R1Plan {
   int32_t hidden_count;  // rows whose normed last hidden state is returned
   const int32_t* hidden_rows;
   float* out_hidden;  // [hidden_count][hidden]
+  const int32_t* next_tokens;  // [rows] the token after each row, -1 where the step samples it; or null
+  int32_t* out_drafts;         // [outputs] proposals for the token after the sampled one, -1 for none
 };
 
 }  // extern "C"
@@ -104,7 +106,9 @@ struct Buffer {
 
 // Memory of one thread within a phase.
 struct Scratch {
-  Buffer<float> rows[2], result, queries, scores, out, state, keys, values, sample;
+  Buffer<float> rows[2], result, queries, scores, out, state, keys, values, sample, changed;
+  Buffer<double> sums;
+  Buffer<int32_t> places;
   Buffer<uint8_t> quantised[2];
   Operand operand, second, pairs;
   std::vector<const void*> units, units2;
@@ -117,6 +121,9 @@ struct Model {
   std::vector<std::unique_ptr<Layer>> layers;
   Matrix embedding, head;
   std::vector<float> final_norm;
+  std::unique_ptr<Layer> draft;  // the layer that drafts a token, or null
+  std::vector<float> draft_embedding_norm, draft_state_norm, draft_head_norm;
+  Matrix draft_projection;  // hidden x 2 hidden
   Pool pool{1};
   std::vector<std::unique_ptr<Scratch>> scratch;
   std::string error;
@@ -125,7 +132,16 @@ struct Model {
   Buffer<float> x, normed[2], input, query, mixed, inner, shared_inner, router, logits, partial, chosen_weight;
   Buffer<uint8_t> quantised[2];
   Buffer<int32_t> chosen, sequence_of;  // chosen experts [rows][k]; sequence of each row
+  Buffer<float> joined;                 // inputs of the draft layer's projection
+  Buffer<int32_t> next_tokens;
+  std::vector<int32_t> draft_rows, draft_outputs;  // output rows whose proposal is read
 
+  std::vector<Layer*> all_layers() const {  // the draft layer last
+    std::vector<Layer*> all;
+    for (auto& layer : layers) all.push_back(layer.get());
+    if (draft) all.push_back(draft.get());
+    return all;
+  }
   const Matrix& output_head() const { return shape.tied_head ? embedding : head; }
 };
 

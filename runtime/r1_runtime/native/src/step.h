@@ -1,8 +1,8 @@
 // One step: every thread runs the same phases, with a barrier between two that depend on each other.
 #pragma once
 #include "attention_mla.h"
+#include "draft.h"
 #include "experts.h"
-#include "sampler.h"
 
 namespace r1 {
 
@@ -177,11 +177,29 @@ inline void dense_phase(Model& model, Layer& layer, Worker& worker, Scratch& own
   add_product(model, worker, own, layer.down, rows);
 }
 
+template <class E>
+void layer_phase(Model& model, Layer& layer, const R1Plan& plan, const AttentionPlan& parts, Worker& worker, Scratch& own) {
+  attention_phase<E>(model, layer, plan, parts, worker, own);
+  if (layer.shape.experts) experts_phase(model, layer, worker, own, plan.rows);
+  else dense_phase(model, layer, worker, own, plan.rows);
+}
+
+// logits = output head . norm(rows). Ends with a barrier.
+inline void head_phase(Model& model, Worker& worker, Scratch& own, const RowSource& rows, const float* norm) {
+  const Matrix& head = model.output_head();
+  prepare(model, worker, own, rows, model.shape.hidden, norm, model.shape.norm_eps, head.integer(), own.operand);
+  worker.share(head.panels, panel_part(head.panels, worker.count), [&](int begin, int end) {
+    multiply(head, begin, end, own.operand, 0, rows.count, model.logits.data + begin * LANES, head.width());
+  });
+  worker.barrier();
+}
+
 inline void allocate_step(Model& model, const R1Plan& plan) {
   const size_t rows = plan.rows;
   model.x.need(rows * round_up(model.shape.hidden, LANES));
   model.logits.need(size_t(plan.outputs) * model.output_head().width() + 1);
-  for (auto& layer : model.layers) {
+  if (model.draft) model.joined.need(rows * round_up(2 * model.shape.hidden, LANES));
+  for (Layer* layer : model.all_layers()) {
     const R1LayerShape& l = layer->shape;
     model.input.need(rows * layer->input.width());
     if (!layer->q_b.empty()) model.query.need(rows * layer->q_b.width());
@@ -206,7 +224,9 @@ template <class E>
 inline void step(Model& model, const R1Plan& plan) {
   allocate_step(model, plan);
   const AttentionPlan parts = plan_attention(*model.layers[0], plan, model.pool.size());
-  model.partial.need(size_t(parts.partial_floats) + 1);
+  const bool drafts = model.draft && plan.next_tokens;
+  const AttentionPlan draft_parts = drafts ? plan_attention(*model.draft, plan, model.pool.size()) : AttentionPlan{};
+  model.partial.need(size_t(std::max(parts.partial_floats, draft_parts.partial_floats)) + 1);
   const int rows = plan.rows, hidden = model.shape.hidden, x_ld = round_up(hidden, LANES);
   model.pool.run([&](Worker& worker) {
     Scratch& own = *model.scratch[worker.index];
@@ -218,11 +238,7 @@ inline void step(Model& model, const R1Plan& plan) {
       }
     });
     worker.barrier();
-    for (auto& layer : model.layers) {
-      attention_phase<E>(model, *layer, plan, parts, worker, own);
-      if (layer->shape.experts) experts_phase(model, *layer, worker, own, rows);
-      else dense_phase(model, *layer, worker, own, rows);
-    }
+    for (auto& layer : model.layers) layer_phase<E>(model, *layer, plan, parts, worker, own);
     if (plan.hidden_count)
       worker.share(plan.hidden_count, ceil_div(plan.hidden_count, worker.count), [&](int begin, int end) {
         float* normed = own.rows[0].need(x_ld);
@@ -231,22 +247,19 @@ inline void step(Model& model, const R1Plan& plan) {
           memcpy(plan.out_hidden + size_t(i) * hidden, normed, size_t(hidden) * 4);
         }
       });
-    if (!plan.outputs) return;
     worker.barrier();
-    const Matrix& head = model.output_head();
-    prepare(model, worker, own, {model.x.data, x_ld, plan.outputs, plan.output_rows}, hidden, model.final_norm.data(),
-            model.shape.norm_eps, head.integer(), own.operand);
-    worker.share(head.panels, panel_part(head.panels, worker.count), [&](int begin, int end) {
-      multiply(head, begin, end, own.operand, 0, plan.outputs, model.logits.data + begin * LANES, head.width());
-    });
-    worker.barrier();
-    worker.share(plan.outputs, 1, [&](int begin, int end) {
-      for (int r = begin; r < end; r++) {
-        float* logits = model.logits.data + size_t(r) * head.width();
-        if (plan.out_logits) memcpy(plan.out_logits + size_t(r) * model.shape.vocab, logits, size_t(model.shape.vocab) * 4);
-        sample_row(model, plan, r, own, logits);
-      }
-    });
+    if (plan.outputs) {
+      head_phase(model, worker, own, {model.x.data, x_ld, plan.outputs, plan.output_rows}, model.final_norm.data());
+      worker.share(plan.outputs, 1, [&](int begin, int end) {
+        for (int r = begin; r < end; r++) {
+          float* logits = model.logits.data + size_t(r) * model.output_head().width();
+          if (plan.out_logits) memcpy(plan.out_logits + size_t(r) * model.shape.vocab, logits, size_t(model.shape.vocab) * 4);
+          sample_row(model, plan, r, own, logits);
+        }
+      });
+      worker.barrier();
+    }
+    if (drafts) draft_phase<E>(model, plan, draft_parts, worker, own);
   });
 }
 
