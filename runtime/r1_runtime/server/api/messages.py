@@ -37,10 +37,15 @@ def parse_messages(messages: object, param: str = "messages") -> tuple[Mapping[s
     """
     if not isinstance(messages, list) or not messages:
         raise bad_field(param, f"{param} must be a list with at least one message")
-    return tuple(_message(message, f"{param}[{at}]") for at, message in enumerate(messages))
+    return tuple(parse_message(message, f"{param}[{at}]") for at, message in enumerate(messages))
 
 
-def _message(message: object, where: str) -> Mapping[str, Any]:
+def parse_message(message: object, where: str) -> Mapping[str, Any]:
+    """Return role, content and tool calls of one message, which errors call `where`.
+
+    Raises:
+        RequestError: 400, naming the field.
+    """
     if not isinstance(message, Mapping):
         raise bad_field(where, f"{where} must be an object with role and content")
     role = message.get("role")

@@ -10,7 +10,7 @@ from r1_runtime.server.api.chat import CHAT_FIELDS
 from r1_runtime.server.api.completion import COMPLETION_FIELDS
 from r1_runtime.server.api.embeddings import EMBEDDING_FIELDS
 from r1_runtime.server.api.field_table import FieldTable, object_schema
-from r1_runtime.server.api.responses import RESPONSES_FIELDS
+from r1_runtime.server.api.responses_body.body import RESPONSES_FIELDS
 from r1_runtime.server.api.tokenization import DETOKENIZE_FIELDS, TOKENIZE_FIELDS
 
 _POSTS: Mapping[str, tuple[str, FieldTable]] = {

@@ -129,9 +129,13 @@ SAMPLING = (
 
 
 def sampling_params(
-    values: Mapping[str, Any], defaults: GenerationDefaults, max_tokens: int, logprobs: int | None
+    values: Mapping[str, Any],
+    defaults: GenerationDefaults,
+    max_tokens: int,
+    logprobs: int | None,
+    limit: str = "max_tokens",
 ) -> SamplingParams:
-    """The parameters of every output of a request.
+    """The parameters of every output of a request; errors call its limit of tokens `limit`.
 
     Raises:
         RequestError: 400: min_tokens is above max_tokens.
@@ -142,7 +146,7 @@ def sampling_params(
 
     min_tokens = given("min_tokens", 0)
     if min_tokens > max_tokens:
-        raise bad_field("min_tokens", f"min_tokens must be at most max_tokens, {max_tokens}")
+        raise bad_field("min_tokens", f"min_tokens must be at most {limit}, {max_tokens}")
     return SamplingParams(
         max_tokens=max_tokens,
         min_tokens=min_tokens,
@@ -154,8 +158,8 @@ def sampling_params(
         stop=given("stop", ()),
         stop_token_ids=given("stop_token_ids", ()),
         ignore_eos=given("ignore_eos", False),
-        presence_penalty=given("presence_penalty", 0.0),
-        frequency_penalty=given("frequency_penalty", 0.0),
+        presence_penalty=given("presence_penalty", defaults.presence_penalty),
+        frequency_penalty=given("frequency_penalty", defaults.frequency_penalty),
         repetition_penalty=given("repetition_penalty", defaults.repetition_penalty),
         logit_bias=given("logit_bias", ()),
         logprobs=logprobs,
