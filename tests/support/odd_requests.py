@@ -276,7 +276,7 @@ OTHER_FIELDS = [
     refused(TEXTS, {"prompt": [[]]}, "prompt"),
     refused(TEXTS, {"prompt": [1.5]}, "prompt"),
     refused(TEXTS, {"prompt": [True]}, "prompt"),
-    refused(TEXTS, {"prompt": [-1]}, "prompt", "negative"),
+    refused(TEXTS, {"prompt": [-1]}, "prompt", "below 0"),
     refused(TEXTS, {"prompt": [10**9]}, "prompt", "token number"),
     refused(TEXTS, {"prompt": [2**70]}, "prompt"),
     refused(TEXTS, {"prompt": ["a", 5]}, "prompt"),

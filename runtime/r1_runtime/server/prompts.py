@@ -100,7 +100,9 @@ def prompt_tokens(
         field, tokens = "prompt", list(prompt.tokens or ())
         if max(tokens, default=0) >= model.limits.vocabulary:
             raise RequestError(
-                f"prompt has a token number of {model.limits.vocabulary} or more", param="prompt"
+                f"prompt has a token number of {model.limits.vocabulary} or more",
+                param="prompt",
+                code="token_out_of_range",
             )
     if not tokens:
         raise RequestError(f"{field} is empty", param=field)
@@ -124,5 +126,7 @@ def _check_tokens(request: GenerationRequest, model: ServedModel) -> None:
     for field, tokens in numbers.items():
         if max(tokens, default=0) >= model.limits.vocabulary:
             raise RequestError(
-                f"{field} has a token number of {model.limits.vocabulary} or more", param=field
+                f"{field} has a token number of {model.limits.vocabulary} or more",
+                param=field,
+                code="token_out_of_range",
             )

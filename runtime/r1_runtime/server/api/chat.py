@@ -15,7 +15,7 @@ from r1_runtime.server.api.field_table import (
     table,
     whole,
 )
-from r1_runtime.server.api.fields import bad_field
+from r1_runtime.server.api.fields import conflict
 from r1_runtime.server.api.generation_request import GenerationRequest, Prompt
 from r1_runtime.server.api.messages import MESSAGES_SCHEMA, parse_messages
 from r1_runtime.server.api.reasoning_effort import effort_field, template_variables
@@ -60,7 +60,7 @@ def parse_chat(body: object, defaults: GenerationDefaults = _NO_DEFAULTS) -> Gen
     limit = values.get("max_completion_tokens", older)
     top = values.get("top_logprobs", 0)
     if top and not values.get("logprobs"):
-        raise bad_field("top_logprobs", "top_logprobs needs logprobs: true")
+        raise conflict("top_logprobs", "top_logprobs needs logprobs: true")
     wanted = tools.tool_request(values)
     request = GenerationRequest(
         model=values["model"],

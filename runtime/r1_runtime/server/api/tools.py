@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from r1_runtime.server.api.field_table import Field, flag
-from r1_runtime.server.api.fields import bad_field
+from r1_runtime.server.api.fields import bad_field, conflict
 from r1_runtime.server.api.generation_request import OutputFormat, ToolRequest
 
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
@@ -35,8 +35,13 @@ _CHOICE = {
             "type": "object",
             "properties": {
                 "type": {"enum": ["function"]},
-                "function": {"type": "object", "properties": {"name": {"type": "string"}}},
+                "function": {
+                    "type": "object",
+                    "properties": {"name": {"type": "string"}},
+                    "required": ["name"],
+                },
             },
+            "required": ["type", "function"],
         },
     ]
 }
@@ -115,12 +120,12 @@ def tool_request(values: Mapping[str, Any]) -> ToolRequest | None:
     if choice == "none" or (choice == "auto" and not definitions):
         return None
     if not definitions:
-        raise bad_field("tool_choice", "tool_choice needs tools")
+        raise conflict("tool_choice", "tool_choice needs tools")
     parallel = bool(values.get("parallel_tool_calls", True))
     if isinstance(choice, str):
         return ToolRequest(definitions, choice, parallel=parallel)
     if choice[0] not in {tool["function"]["name"] for tool in definitions}:
-        raise bad_field("tool_choice", f"tool_choice: {choice[0][:64]!r} is not in tools")
+        raise conflict("tool_choice", f"tool_choice: {choice[0][:64]!r} is not in tools")
     return ToolRequest(definitions, choice[0], named=True, parallel=False)
 
 
@@ -160,5 +165,5 @@ def only_format(tools: ToolRequest | None, given: OutputFormat | None) -> Output
     """
     called = None if tools is None else call_format(tools)
     if called is not None and given is not None:
-        raise bad_field(given.param, f"{given.param} cannot be used with tool_choice")
+        raise conflict(given.param, f"{given.param} cannot be used with tool_choice")
     return called or given

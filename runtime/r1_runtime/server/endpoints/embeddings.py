@@ -51,6 +51,7 @@ def _check_dimensions(parsed: EmbeddingRequest, hidden_size: int) -> None:
         raise RequestError(
             f"dimensions must be at most {hidden_size}, the size of this model's vectors",
             param="dimensions",
+            code="conflicting_parameters",
         )
 
 

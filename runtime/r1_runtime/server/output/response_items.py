@@ -70,7 +70,9 @@ class Item:
         if self.kind == CALL:
             return item | self._call | {"arguments": self._text if self.ended else ""}
         item["content"] = [self._part()] if self.ended else []
-        return item | ({"role": "assistant"} if self.kind == MESSAGE else {"summary": []})
+        if self.kind == MESSAGE:
+            return item | {"role": "assistant"}
+        return item | {"summary": []}
 
     def _place(self) -> dict[str, Any]:
         place: dict[str, Any] = {"item_id": self._id}

@@ -21,7 +21,7 @@ from r1_runtime.server.api.field_table import (
     table,
     whole,
 )
-from r1_runtime.server.api.fields import bad_field
+from r1_runtime.server.api.fields import bad_field, conflict
 from r1_runtime.server.api.generation_request import GenerationRequest, OutputFormat, Prompt
 from r1_runtime.server.api.neutral_fields import only, without_effect
 from r1_runtime.server.api.output_format import read_schema
@@ -55,7 +55,20 @@ def _read_format(value: object, param: str) -> OutputFormat | None:
     return OutputFormat("json_schema", schema, f"{param}.schema")
 
 
-_FORMAT_SCHEMA = {"type": "object", "properties": {"type": {"enum": list(_FORMATS)}}}
+_FORMAT_SCHEMA = {
+    "anyOf": [
+        {
+            "type": "object",
+            "properties": {"type": {"enum": ["text", "json_object"]}},
+            "required": ["type"],
+        },
+        {
+            "type": "object",
+            "properties": {"type": {"const": "json_schema"}, "schema": {"type": "object"}},
+            "required": ["type", "schema"],
+        },
+    ]
+}
 _TEXT = table(Field("format", _FORMAT_SCHEMA, _read_format), only("verbosity", "medium"))
 _SUMMARIES = ("auto", "concise", "detailed")
 _REASONING = table(
@@ -108,8 +121,8 @@ def parse_responses(body: object, defaults: GenerationDefaults = _NO_DEFAULTS) -
         RequestError: 400, naming the field.
     """
     values = read_fields(body, RESPONSES_FIELDS)
-    if values.get("stream_options") is not None and not values.get("stream"):
-        raise bad_field("stream_options", "stream_options needs stream: true")
+    if values.get("stream_options") and not values.get("stream"):
+        raise conflict("stream_options", "stream_options needs stream: true")
     limit = values.get("max_output_tokens", defaults.max_tokens)
     messages = values["input"]
     if "instructions" in values:

@@ -8,62 +8,59 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from r1_runtime.server.api.fields import bad_field
+from r1_runtime.server.api.fields import bad_field, conflict
 from r1_runtime.server.api.messages import parse_message
 
 _TEXT_PARTS = ("input_text", "output_text", "text", "refusal")
 _REASONING_PARTS = ("reasoning_text", "summary_text")
 _TEXT = {"type": "string"}
 _ROLES = ("user", "assistant", "system", "developer")
-INPUT_SCHEMA: Mapping[str, Any] = {
+
+
+def _item_schema(kind: str, fields: Mapping[str, Any], needed: tuple[str, ...]) -> Any:
+    """The schema of an item; a message needs no type."""
+    return {
+        "type": "object",
+        "properties": {"type": {"const": kind}, **fields},
+        "required": [*needed] if kind == "message" else ["type", *needed],
+    }
+
+
+def _texts_schema(kinds: tuple[str, ...]) -> Any:
+    """The schema of text or of parts with text."""
+    part = {
+        "type": "object",
+        "properties": {"type": {"enum": list(kinds)}, "text": _TEXT},
+        "required": ["type", "text"],
+    }
+    return {"anyOf": [_TEXT, {"type": "array", "items": part}]}
+
+
+_NAME = {"type": "string", "minLength": 1}
+_PLAIN_PARTS = ("input_text", "output_text", "text")
+_NO_PARTS = {"anyOf": [_texts_schema(_REASONING_PARTS), {"type": "null"}]}
+_ITEM = {
     "anyOf": [
-        _TEXT,
-        {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "anyOf": [
-                    {
-                        "type": "object",
-                        "properties": {
-                            "type": {"enum": ["message"]},
-                            "role": {"enum": list(_ROLES)},
-                            "content": {"type": ["string", "array"]},
-                        },
-                        "required": ["role", "content"],
-                    },
-                    {
-                        "type": "object",
-                        "properties": {
-                            "type": {"const": "function_call"},
-                            "call_id": {"type": "string", "minLength": 1},
-                            "name": _TEXT,
-                            "arguments": _TEXT,
-                        },
-                        "required": ["type", "call_id", "name", "arguments"],
-                    },
-                    {
-                        "type": "object",
-                        "properties": {
-                            "type": {"const": "function_call_output"},
-                            "call_id": {"type": "string", "minLength": 1},
-                            "output": {"type": ["string", "array"]},
-                        },
-                        "required": ["type", "call_id", "output"],
-                    },
-                    {
-                        "type": "object",
-                        "properties": {
-                            "type": {"const": "reasoning"},
-                            "summary": {"type": ["array", "null"]},
-                            "content": {"type": ["array", "null"]},
-                        },
-                        "required": ["type"],
-                    },
-                ]
-            },
-        },
+        _item_schema(
+            "message",
+            {"role": {"enum": list(_ROLES)}, "content": _texts_schema(_PLAIN_PARTS)},
+            ("role", "content"),
+        ),
+        _item_schema(
+            "function_call",
+            {"call_id": _NAME, "name": _NAME, "arguments": _TEXT},
+            ("call_id", "name", "arguments"),
+        ),
+        _item_schema(
+            "function_call_output",
+            {"call_id": _NAME, "output": _texts_schema(_PLAIN_PARTS)},
+            ("call_id", "output"),
+        ),
+        _item_schema("reasoning", {"summary": _NO_PARTS, "content": _NO_PARTS}, ()),
     ]
+}
+INPUT_SCHEMA: Mapping[str, Any] = {
+    "anyOf": [_TEXT, {"type": "array", "minItems": 1, "items": _ITEM}]
 }
 
 
@@ -152,7 +149,7 @@ def _read_call_output(item: Mapping[str, Any], where: str, conversation: _Conver
     call_id = _text(item, "call_id", where)
     if call_id not in conversation.call_ids:
         field = f"{where}.call_id"
-        raise bad_field(
+        raise conflict(
             field,
             f"{field} is {call_id[:64]!r}, and no function_call before it has this call_id; nothing "
             "is stored: send the function_call item too",
