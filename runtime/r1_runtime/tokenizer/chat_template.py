@@ -50,7 +50,9 @@ class ChatTemplate:
             )
         except Exception as error:  # a template can raise any exception
             raise RequestError(
-                f"the chat template rejects the messages: {error}", param="messages"
+                f"the chat template rejects the messages: {error}",
+                param="messages",
+                code="template_error",
             ) from error
         return text
 

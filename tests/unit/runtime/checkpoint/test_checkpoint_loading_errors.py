@@ -76,6 +76,36 @@ def test_generation_config_gives_the_defaults_of_requests(folder: Path) -> None:
     )
 
 
+def test_ignored_fields_of_generation_config_are_logged_once(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ignored = {"do_sample": False, "num_beams": 4, "bad_words_ids": [[5]], "x" * 90: "\n"}
+    silent = {
+        "temperature": 0.6,
+        "top_k": None,
+        "transformers_version": "5.0",
+        "length_penalty": 1.0,
+    }
+    (folder / "generation_config.json").write_text(json.dumps(ignored | silent))
+    read_generation_defaults(folder)
+    (record,) = caplog.records
+    message = record.getMessage()
+    assert "bad_words_ids=[[5]], do_sample=False, num_beams=4" in message
+    assert "\n" not in message
+    assert not any(
+        name in message for name in ("temperature", "top_k", "version", "length_penalty")
+    )
+
+
+def test_generation_config_without_further_fields_logs_nothing(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fields = {"do_sample": True, "eos_token_id": 1, "presence_penalty": 0.5}
+    (folder / "generation_config.json").write_text(json.dumps(fields))
+    assert read_generation_defaults(folder).presence_penalty == 0.5
+    assert not caplog.records
+
+
 def remove(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).unlink()
 
