@@ -19,7 +19,9 @@ from r1_runtime.errors import OptionError
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 BACKENDS = ("auto", "cpu", "cuda", "reference")
 QUANTIZATIONS = ("none", "int8", "int4")
-GROUPS: dict[str, str] = {}
+GROUPS: dict[str, str] = {
+    "experts": "how many experts a token uses, and where experts are kept",
+}
 """Title and explanation of a group of options in `--help`, by the `group` of its fields."""
 
 
@@ -129,6 +131,37 @@ class R1Config:
         False,
         "serve POST /sleep and /wake_up, which free and restore the memory of an idle server",
         flag="--enable-sleep-mode",
+    )
+    expert_mass: float | None = option(
+        None,
+        "each token uses the smallest set of experts that reaches this share of the router's scores"
+        " (default: the model's own number)",
+        group="experts",
+        least=0,
+        most=1,
+    )
+    min_experts: int = option(
+        2, "experts of a token at least, with --expert-mass (default: 2)", group="experts", least=1
+    )
+    max_experts: int = option(
+        8, "experts of a token at most, with --expert-mass (default: 8)", group="experts", least=1
+    )
+    resident_experts: float = option(
+        1.0,
+        "share of the experts in memory; the others are mapped from a packed file (default: 1)",
+        group="experts",
+        least=0,
+        most=1,
+    )
+    expert_profile: str | None = option(
+        None,
+        "measured uses that choose the experts in memory (default: the first ones of each layer)",
+        group="experts",
+    )
+    expert_folder: str | None = option(
+        None,
+        "folder of the packed file, on a disk (default: the system's temporary folder)",
+        group="experts",
     )
     max_step_tokens: int = option(256, "token budget of one engine step (default: 256)", least=1)
     threads: int | None = option(

@@ -106,6 +106,7 @@ async def serve(options: ServeOptions) -> None:
             _exit_now()
         loaded = loading.result()
         model = ServedModel(loaded.tokenizer, loaded.limits, loaded.defaults, options.parsers)
+        service.metrics.follow_experts(loaded.expert_totals)
         service.open(loaded.engine, model, loaded.sleeper)
         _log.info("Ready: %s; start-up seconds: %s", loaded.description, phases.line())
         await _first(stopped, lost)

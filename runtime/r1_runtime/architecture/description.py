@@ -120,6 +120,8 @@ class MixtureOfExperts:
         normalise: weights of the chosen experts are divided by their sum.
         scale: factor on the weights.
         groups: groups of experts; `top_groups` of them are eligible for a token.
+        unit_weights: every chosen expert has the weight `scale`; scores affect the choice alone. The
+            parts of a split dense layer then add up to that layer.
     """
 
     experts: int
@@ -133,6 +135,12 @@ class MixtureOfExperts:
     groups: int = 1
     top_groups: int = 1
     group_score: GroupScore = GroupScore.TOP2_SUM
+    unit_weights: bool = False
+
+    @property
+    def eligible(self) -> int:
+        """The most experts that one token can use."""
+        return self.experts // self.groups * self.top_groups
 
 
 FeedForward = DenseFeedForward | MixtureOfExperts

@@ -25,6 +25,7 @@ from r1_runtime.architecture.llama import (
     describe_qwen2,
     describe_qwen3,
     describe_qwen3_moe,
+    describe_split_llama,
 )
 from r1_runtime.errors import ModelLoadError
 
@@ -40,6 +41,7 @@ FAMILIES: dict[str, tuple[str, Describe]] = {
     "qwen2": ("Qwen2ForCausalLM", describe_qwen2),
     "qwen3": ("Qwen3ForCausalLM", describe_qwen3),
     "qwen3_moe": ("Qwen3MoeForCausalLM", describe_qwen3_moe),
+    "r1_split_llama": ("R1SplitLlamaForCausalLM", describe_split_llama),
 }
 
 _FIX_FOLDER = "point --model-path at the folder that holds config.json and the *.safetensors files."

@@ -1,4 +1,4 @@
-"""Llama, Mistral, Qwen2 and Qwen3: grouped-query attention, and dense layers or experts.
+"""Llama, Mistral, Qwen2, Qwen3 and split Llama: grouped-query attention, and dense layers or experts.
 
 The distillations of R1 are of these families. They differ in biases and in norms of query and key.
 """
@@ -57,14 +57,39 @@ def describe_qwen3_moe(fields: ConfigFields) -> ModelDescription:
         normalise=fields.flag("norm_topk_prob", False),
         scale=1.0,
     )
-    if experts.experts_per_token > experts.experts:
-        raise fields.error(
-            f"num_experts_per_tok {experts.experts_per_token} is above {count} {experts.experts}.",
-            "lower it.",
-        )
+    _check_count(fields, experts, count)
     fields.only("decoder_sparse_step", 1)
     fields.only("mlp_only_layers", [])
     return _describe(fields, experts, qkv_bias=bias, output_bias=bias, qk_norm=True)
+
+
+def describe_split_llama(fields: ConfigFields) -> ModelDescription:
+    """Llama whose feed-forward layers were split into a shared part and experts.
+
+    Written by `r1_runtime.conversion.mixture`. The router only chooses: each chosen expert has weight
+    1, so that the layer is the dense one while all experts run.
+    """
+    experts = MixtureOfExperts(
+        experts=fields.count("num_experts"),
+        experts_per_token=fields.count("num_experts_per_tok"),
+        inner=fields.count("moe_intermediate_size"),
+        shared_inner=fields.count("shared_expert_intermediate_size", 0, least=0),
+        scoring=Scoring.SOFTMAX,
+        correction_bias=False,
+        normalise=False,
+        scale=1.0,
+        unit_weights=True,
+    )
+    _check_count(fields, experts, "num_experts")
+    return _describe(fields, experts)
+
+
+def _check_count(fields: ConfigFields, experts: MixtureOfExperts, name: str) -> None:
+    if experts.experts_per_token > experts.experts:
+        raise fields.error(
+            f"num_experts_per_tok {experts.experts_per_token} is above {name} {experts.experts}.",
+            "lower it.",
+        )
 
 
 def _describe(

@@ -20,6 +20,8 @@ from r1_runtime.backends.selection import BackendChoice
 from r1_runtime.backends.step_plan import Backend
 from r1_runtime.checkpoint.source import Checkpoint
 from r1_runtime.errors import OptionError, RankLostError
+from r1_runtime.experts.residency import ExpertTotals
+from r1_runtime.server.expert_policy import ALL_EXPERTS, ExpertPolicy
 from r1_runtime.server.memory import Sizes, available_memory
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class BackendPlan:
         blocks: blocks of the cache.
         threads: CPU threads of each rank.
         with_draft_layer: load the layer that drafts tokens.
+        experts: how many experts a token uses, and where they are.
     """
 
     path: Path
@@ -51,6 +54,7 @@ class BackendPlan:
     blocks: int
     threads: int
     with_draft_layer: bool
+    experts: ExpertPolicy = ALL_EXPERTS
 
 
 class BackendLoader:
@@ -65,6 +69,7 @@ class BackendLoader:
     def __init__(self, plan: BackendPlan, lost: Lost, counts: ThreadChoice | None = None) -> None:
         self._plan, self._lost = plan, lost
         self._divided: ParallelBackend | None = None
+        self._native: CpuBackend | None = None
         self._counts = counts
 
     def load(self) -> Backend:
@@ -80,8 +85,17 @@ class BackendLoader:
             return self._divided
         if plan.choice.backend == "cuda":
             return _cuda(plan)
-        backend = _native(plan) if plan.choice.backend == "cpu" else _reference(plan)
+        if plan.choice.backend == "reference":
+            return self._following_threads(_reference(plan))
+        self._native = _native(plan)
+        return self._following_threads(self._native)
+
+    def _following_threads(self, backend: Backend) -> Backend:
         return backend if self._counts is None else AdaptiveThreads(backend, self._counts)
+
+    def expert_totals(self) -> ExpertTotals:
+        """What the experts of the native backend have done since it was loaded."""
+        return ExpertTotals() if self._native is None else self._native.expert_totals()
 
     def end_ranks(self) -> None:
         """End the other ranks of a divided model."""
@@ -89,7 +103,7 @@ class BackendLoader:
             self._divided.close()
 
 
-def _native(plan: BackendPlan) -> Backend:
+def _native(plan: BackendPlan) -> CpuBackend:
     return CpuBackend(
         plan.checkpoint,
         codecs=plan.choice.codecs,
@@ -99,6 +113,8 @@ def _native(plan: BackendPlan) -> Backend:
         max_positions=plan.sizes.max_model_len,
         threads=plan.threads,  # weights are packed by all
         with_draft_layer=plan.with_draft_layer,
+        gate=plan.experts.gate,
+        residency=plan.experts.residency,
     )
 
 
@@ -130,6 +146,7 @@ def _reference(plan: BackendPlan) -> Backend:
         dtype=getattr(torch, plan.choice.dtype),
         device=plan.choice.device,
         with_draft_layer=plan.with_draft_layer,
+        gate=plan.experts.gate,
     )
     return ReferenceBackend(network, plan.blocks, plan.sizes.block_size)
 

@@ -23,6 +23,7 @@ from r1_runtime.engine.runner import Runner
 from r1_runtime.engine.scheduler import Scheduler
 from r1_runtime.engine.speculation import lookup_drafter
 from r1_runtime.errors import ModelLoadError, OptionError, RankLostError
+from r1_runtime.experts.residency import ExpertTotals
 from r1_runtime.generation_config import GenerationDefaults, read_generation_defaults
 from r1_runtime.server.backend_loading import (
     BackendLoader,
@@ -31,6 +32,7 @@ from r1_runtime.server.backend_loading import (
     available_bytes,
     prepare_torch,
 )
+from r1_runtime.server.expert_policy import ExpertPolicy, expert_policy
 from r1_runtime.server.limits import Limits
 from r1_runtime.server.memory import MemoryEstimate, Sizes, choose_block_count
 from r1_runtime.server.memory_need import memory_need
@@ -72,6 +74,7 @@ class LoadedModel:
     defaults: GenerationDefaults
     description: str
     sleeper: Sleeper | None
+    expert_totals: Callable[[], ExpertTotals]
     close: Callable[[], None]
     """ends the other ranks of a divided model"""
 
@@ -136,6 +139,7 @@ def load(
         defaults,
         _described(plan, need, plan.threads if counts is None else counts.current),
         sleeper,
+        loader.expert_totals,
         loader.end_ranks,
     )
 
@@ -146,7 +150,10 @@ def _backend_plan(
     """What is loaded, with as many cache blocks as the memory allows, and the memory it needs."""
     sizes = _sizes(options, checkpoint.description)
     drafts = options.speculation == "mtp"
-    need = memory_need(checkpoint, sizes, choice, options.group, with_draft_layer=drafts)
+    experts = _experts(options, checkpoint, choice)
+    need = memory_need(
+        checkpoint, sizes, choice, options.group, with_draft_layer=drafts, experts=experts
+    )
     threads = options.threads or max(1, options.cpus // len(options.group.local_ranks))
     if choice.backend != "cpu":
         prepare_torch(choice, options.group, threads)
@@ -159,7 +166,9 @@ def _backend_plan(
             sizes.requested_blocks,
             sizes.max_num_seqs,
         )
-    plan = BackendPlan(path, checkpoint, choice, options.group, sizes, blocks, threads, drafts)
+    plan = BackendPlan(
+        path, checkpoint, choice, options.group, sizes, blocks, threads, drafts, experts
+    )
     return plan, need
 
 
@@ -229,9 +238,14 @@ def open_and_choose(options: ServeOptions) -> tuple[Path, Checkpoint, BackendCho
     check_layout(checkpoint.description, layout)
     if layout.ranks > 1:
         _check_divided(options)
+    _experts(options, checkpoint, choice)
     if options.speculation == "mtp":
         _check_draft_layer(checkpoint, choice, path)
     return path, checkpoint, choice
+
+
+def _experts(options: ServeOptions, checkpoint: Checkpoint, choice: BackendChoice) -> ExpertPolicy:
+    return expert_policy(options, checkpoint.description, choice, options.group.layout.ranks)
 
 
 def _check_divided(options: ServeOptions) -> None:
@@ -270,7 +284,10 @@ def explain_plan(options: ServeOptions) -> str:
     path, checkpoint, choice = open_and_choose(options)
     description, sizes = checkpoint.description, _sizes(options, checkpoint.description)
     drafts = options.speculation == "mtp"
-    need = memory_need(checkpoint, sizes, choice, options.group, with_draft_layer=drafts)
+    experts = _experts(options, checkpoint, choice)
+    need = memory_need(
+        checkpoint, sizes, choice, options.group, with_draft_layer=drafts, experts=experts
+    )
     layout = options.group.layout
     gib = 2**30
     lines = [

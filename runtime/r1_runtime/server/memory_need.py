@@ -13,6 +13,7 @@ from r1_runtime.backends.parallel.layout import rank_layers
 from r1_runtime.backends.parallel.slices import weight_slices
 from r1_runtime.backends.selection import BackendChoice
 from r1_runtime.checkpoint.source import Checkpoint, Encoding, StoredTensor
+from r1_runtime.server.expert_policy import ALL_EXPERTS, ExpertPolicy, with_most_experts
 from r1_runtime.server.memory import MemoryEstimate, Sizes, estimate_memory
 
 
@@ -23,14 +24,23 @@ def memory_need(
     group: RankGroup,
     *,
     with_draft_layer: bool = False,
+    experts: ExpertPolicy = ALL_EXPERTS,
 ) -> MemoryEstimate:
-    """Memory of this process; on a CPU, of all ranks on this machine."""
-    description = checkpoint.description
+    """Memory of this process; on a CPU, of all ranks on this machine.
+
+    Experts that are mapped from a file need none: the kernel may reclaim their pages.
+    """
+    description = with_most_experts(checkpoint.description, experts.gate)
     draft = description.draft_layer if with_draft_layer else None
     if draft is not None:
         description = replace(description, layers=(*description.layers, draft))
     if choice.backend == "cpu":
-        weights = packed_bytes(checkpoint, choice.codecs, with_draft_layer=with_draft_layer)
+        weights = packed_bytes(
+            checkpoint,
+            choice.codecs,
+            with_draft_layer=with_draft_layer,
+            resident_experts=experts.resident_fraction,
+        )
         return estimate_memory(description, sizes, weights, choice.cache_type.size)
     size = 4 if choice.dtype == "float32" else 2
     if group.layout.ranks == 1:

@@ -5,13 +5,15 @@ Dashboards, autoscalers and endpoint pickers for vLLM work with this server with
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
 from r1_runtime.engine.messages import EngineState, Output, Timing
 from r1_runtime.engine.sequence import Finish
+from r1_runtime.experts.residency import ExpertTotals
+from r1_runtime.server.expert_metrics import ExpertCollector
 from r1_runtime.server.limits import Limits
 
 _LABELS = ("model_name", "engine")
@@ -155,6 +157,12 @@ class RuntimeMetrics:
         self.accepted_tokens.inc(max(0, state.accepted_tokens - before.accepted_tokens))
         if state.step_tokens:
             self.step_tokens.observe(state.step_tokens)
+
+    def follow_experts(self, totals: Callable[[], ExpertTotals]) -> None:
+        """Export the experts' totals, read at each scrape; nothing for a model without experts."""
+        self.registry.register(
+            ExpertCollector(totals, dict(zip(_LABELS, self._labels, strict=True)))
+        )
 
     def note_request(self, n: int) -> None:
         """Count a request of `n` outputs per prompt."""

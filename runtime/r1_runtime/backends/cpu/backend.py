@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -35,6 +37,8 @@ from r1_runtime.backends.sampling_plan import SamplingPlan
 from r1_runtime.backends.step_plan import StepPlan, StepResult
 from r1_runtime.checkpoint.decoding import decode
 from r1_runtime.checkpoint.source import Checkpoint, Encoding, StoredTensor
+from r1_runtime.experts.dynamic_gate import DynamicGate
+from r1_runtime.experts.residency import ExpertResidency, ExpertTotals, Uses
 
 _UNIT = 16  # slots of a key unit: blocks are multiples of it
 _INPUTS = (
@@ -79,18 +83,41 @@ def stored_codec(encoding: Encoding) -> Codec:
     return _STORED.get(encoding, Codec.INT8)
 
 
-def packed_bytes(checkpoint: Checkpoint, codecs: Codecs, *, with_draft_layer: bool = False) -> int:
-    """Bytes that the matrices of a checkpoint need when packed; vectors are not counted."""
+def packed_bytes(
+    checkpoint: Checkpoint,
+    codecs: Codecs,
+    *,
+    with_draft_layer: bool = False,
+    resident_experts: float = 1.0,
+) -> int:
+    """Bytes of memory that the matrices of a checkpoint need when packed; vectors are not counted.
+
+    Args:
+        checkpoint: the model.
+        codecs: packed forms.
+        with_draft_layer: count the layer that drafts tokens too.
+        resident_experts: share of the routed experts that is in memory.
+    """
     total = 0.0
     layers = _layers(checkpoint.description, with_draft_layer=with_draft_layer)
     for places in _matrices(_places(checkpoint, layers, codecs)):
         tensors = [checkpoint.tensor(place.name) for place in places]
-        bits = _codec(places, tensors, checkpoint).bits
+        routed = places[0].part in (Part.EXPERT_GATE, Part.EXPERT_DOWN)
+        routed = routed and places[0].layer < len(checkpoint.description.layers)
+        bits = _codec(places, tensors, checkpoint).bits * (resident_experts if routed else 1.0)
         for tensor in tensors:
             if len(tensor.shape) == 2:
                 rows, cols = -(-tensor.shape[0] // _UNIT) * _UNIT, -(-tensor.shape[1] // 32) * 32
                 total += rows * cols * bits / 8
     return int(total)
+
+
+def expert_counts(description: ModelDescription) -> list[int]:
+    """Routed experts of each layer, 0 for a dense one."""
+    return [
+        layer.feed_forward.experts if isinstance(layer.feed_forward, MixtureOfExperts) else 0
+        for layer in description.layers
+    ]
 
 
 class CpuBackend:
@@ -106,6 +133,8 @@ class CpuBackend:
         threads: CPU threads of a step.
         with_draft_layer: load the layer that drafts tokens, which the checkpoint must have. Steps
             whose plan has `next_tokens` then return drafts; -1 where no proposal can be used.
+        gate: how many experts a token uses; None for the model's own number.
+        residency: where the experts are; None for all of them in memory.
 
     Raises:
         NativeLibraryMissing: no variant for this processor is installed.
@@ -124,11 +153,14 @@ class CpuBackend:
         max_positions: int | None = None,
         threads: int = 1,
         with_draft_layer: bool = False,
+        gate: DynamicGate | None = None,
+        residency: ExpertResidency | None = None,
     ) -> None:
         if block_size % _UNIT:
             raise ValueError(f"block_size {block_size} is not a multiple of {_UNIT}")
         self.description = description = checkpoint.description
         positions = min(max_positions or description.max_positions, description.max_positions)
+        self._experts = expert_counts(description)
         self._library = load_library()
         shape = Shape(
             vocab=description.vocab_size,
@@ -141,6 +173,8 @@ class CpuBackend:
             norm_eps=description.norm_eps,
             tied_head=description.tied_head,
         )
+        self._totals_lock = threading.Lock()
+        self._totals = ExpertTotals()
         self._plan = Plan()
         self._sampling: SamplingPlan | None = None
         self._tokens = self._drafts = self._top_tokens = np.empty(0, np.int32)
@@ -152,17 +186,20 @@ class CpuBackend:
                 draft = index >= len(description.layers)
                 layer_shape = _layer_shape(layer)
                 self._library.r1_add_layer(self._model, ctypes.byref(layer_shape), draft)
-            self._load(checkpoint, layers, codecs)
+            self._load(checkpoint, layers, codecs, residency)
             self._check(self._library.r1_finish(self._model))
+            self.set_gate(gate)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """Free the model."""
-        if self._model:
-            self._library.r1_destroy(self._model)
-            self._model = ctypes.c_void_p()
+        """Free the model. `expert_totals` keeps its last values."""
+        with self._totals_lock:
+            if self._model:
+                self._totals = self._read_totals()
+                self._library.r1_destroy(self._model)
+                self._model = ctypes.c_void_p()
 
     def __del__(self) -> None:
         if getattr(self, "_model", None):
@@ -171,6 +208,39 @@ class CpuBackend:
     def set_threads(self, count: int) -> None:
         """Use `count` threads from the next step on."""
         self._library.r1_set_threads(self._model, count)
+
+    def set_gate(self, gate: DynamicGate | None) -> None:
+        """Choose the number of experts by `gate` from the next step on; None for the model's own."""
+        mass, minimum, maximum = (
+            (0, 1, 1) if gate is None else (gate.mass, gate.minimum, gate.maximum)
+        )
+        self._library.r1_set_expert_gate(self._model, mass, minimum, maximum)
+
+    def expert_uses(self) -> Uses:
+        """[layers, experts] tokens that each expert has computed; dense layers have zeros."""
+        uses = np.zeros((len(self._experts), max(self._experts)), np.uint64)
+        for layer, experts in enumerate(self._experts):
+            counts = np.zeros(experts, np.uint64)
+            self._library.r1_expert_uses(self._model, layer, address(counts))
+            uses[layer, :experts] = counts
+        return uses
+
+    def expert_totals(self) -> ExpertTotals:
+        """What the experts have done; callable from any thread."""
+        with self._totals_lock:
+            return self._read_totals() if self._model else self._totals
+
+    def evict_experts(self) -> None:
+        """Take the packed file of the experts out of the page cache, for measurements."""
+        self._library.r1_evict_experts(self._model)
+
+    def _read_totals(self) -> ExpertTotals:
+        if not any(self._experts):
+            return ExpertTotals()
+        counts, none = np.zeros(5, np.uint64), np.zeros(max(self._experts), np.uint64)
+        self._library.r1_tier_counts(self._model, address(counts))
+        rows = int(self._library.r1_expert_uses(self._model, 0, address(none)))
+        return ExpertTotals(rows, int(self.expert_uses().sum()), *counts.tolist())
 
     def release_cache(self) -> None:
         """Free the cache. No step can run until `allocate_cache`."""
@@ -270,17 +340,40 @@ class CpuBackend:
             message = self._library.r1_error(self._model).decode()
             raise MemoryError(message) if "bad_alloc" in message else RuntimeError(message)
 
-    def _load(self, checkpoint: Checkpoint, layers: Sequence[Layer], codecs: Codecs) -> None:
+    def _load(
+        self,
+        checkpoint: Checkpoint,
+        layers: Sequence[Layer],
+        codecs: Codecs,
+        residency: ExpertResidency | None,
+    ) -> None:
+        resident = None if residency is None else self._open_tiers(residency)
         for places in _matrices(_places(checkpoint, layers, codecs)):
             tensors = [checkpoint.tensor(place.name) for place in places]
             codec = _codec(places, tensors, checkpoint)
             for place, tensor in zip(places, tensors, strict=True):
                 self._put(place, tensor, codec)
                 checkpoint.release(tensor)
+            first = places[0]
+            routed = first.part in (Part.EXPERT_GATE, Part.EXPERT_DOWN)
+            # Experts of the layer that drafts stay in memory.
+            if resident is not None and routed and first.layer < len(self.description.layers):
+                kept = bool(resident[first.layer][first.expert])
+                self._check(
+                    self._library.r1_store_expert(
+                        self._model, first.layer, first.expert, first.part is Part.EXPERT_DOWN, kept
+                    )
+                )
         for index, layer in enumerate(layers):
             table = np.array(layer.attention.rope.inverse_frequencies, np.float32)
             stored = StoredTensor("rope", table.shape, Encoding.F32, table.view(np.uint8))
             self._put(_Place("rope", index, Part.ROPE), stored, Codec.FLOAT32)
+
+    def _open_tiers(self, residency: ExpertResidency) -> list[NDArray[np.bool_]]:
+        """Prepare the experts' file; which experts of each layer stay in memory."""
+        self._check(self._library.r1_open_expert_file(self._model, os.fsencode(residency.folder)))
+        self._library.r1_set_tiering(self._model, residency.prefetch, residency.promote)
+        return residency.resident(self._experts)
 
     def _put(self, place: _Place, tensor: StoredTensor, codec: Codec) -> None:
         source = _SOURCES.get(tensor.encoding)
@@ -481,6 +574,7 @@ def _layer_shape(layer: Layer) -> LayerShape:
         shape.top_groups = feed_forward.top_groups
         shape.group_maximum = feed_forward.group_score is GroupScore.MAXIMUM
         shape.expert_scale = feed_forward.scale
+        shape.unit_weights = feed_forward.unit_weights
     else:
         shape.inner = feed_forward.inner
     return shape

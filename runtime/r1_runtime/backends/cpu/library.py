@@ -129,6 +129,7 @@ class LayerShape(ctypes.Structure):
         *_fields(_INT, "inner experts experts_per_token expert_inner shared_inner"),
         *_fields(_INT, "softmax_scores normalise groups top_groups group_maximum"),
         *_fields(_FLOAT, "expert_scale"),
+        *_fields(_INT, "unit_weights"),
     )
 
 
@@ -192,12 +193,31 @@ def _open(path: Path) -> ctypes.CDLL:
     library.r1_release_cache.restype = None
     library.r1_allocate_cache.argtypes = [ctypes.c_void_p]
     library.r1_step.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    _declare_experts(library)
     if library.r1_version() != INTERFACE_VERSION:
         raise OptionError(
             f"{path.name} has interface version {library.r1_version()}, this package needs"
             f" {INTERFACE_VERSION}. Fix: python -m r1_runtime.native.build"
         )
     return library
+
+
+def _declare_experts(library: ctypes.CDLL) -> None:
+    model, pointer, number = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int
+    arguments: dict[str, list[Any]] = {
+        "r1_set_expert_gate": [model, ctypes.c_float, number, number],
+        "r1_expert_uses": [model, number, pointer],
+        "r1_open_expert_file": [model, ctypes.c_char_p],
+        "r1_store_expert": [model, number, number, number, number],
+        "r1_set_tiering": [model, number, number],
+        "r1_tier_counts": [model, pointer],
+        "r1_evict_experts": [model],
+    }
+    for name, types in arguments.items():
+        getattr(library, name).argtypes = types
+    for name in ("r1_set_expert_gate", "r1_set_tiering", "r1_tier_counts", "r1_evict_experts"):
+        getattr(library, name).restype = None
+    library.r1_expert_uses.restype = ctypes.c_uint64
 
 
 def address(array: np.ndarray[Any, Any] | None) -> int | None:

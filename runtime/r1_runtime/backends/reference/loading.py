@@ -8,9 +8,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from r1_runtime.backends.reference.mixture import Router
 from r1_runtime.backends.reference.network import Network
 from r1_runtime.checkpoint.decoding import decode
 from r1_runtime.checkpoint.source import Checkpoint
+from r1_runtime.experts.dynamic_gate import DynamicGate
 
 _STACKED = re.compile(r"(.*\.experts\.)(gate_up|down)_proj")
 
@@ -21,6 +23,7 @@ def load_network(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     with_draft_layer: bool = False,
+    gate: DynamicGate | None = None,
 ) -> Network:
     """The network with the checkpoint's weights, ready for inference.
 
@@ -29,6 +32,7 @@ def load_network(
         dtype: data type of weights and computation; the routers' biases stay float32.
         device: torch device.
         with_draft_layer: load the layer that drafts a token as well.
+        gate: how many experts a token uses; None for the model's own number.
 
     Raises:
         ModelLoadError: the checkpoint lacks a tensor.
@@ -44,6 +48,9 @@ def load_network(
             _copy(checkpoint, source, part)
         state[name] = target
     network.load_state_dict(state, strict=True, assign=True)
+    for module in network.modules():
+        if isinstance(module, Router):
+            module.dynamic = gate
     return network.requires_grad_(False).eval()
 
 

@@ -17,34 +17,61 @@ from torch import Tensor, nn
 
 from r1_runtime.architecture.description import GroupScore, MixtureOfExperts, Scoring
 from r1_runtime.backends.reference.modules import SwiGLU
+from r1_runtime.experts.dynamic_gate import DynamicGate
 
 # Public since about torch 2.10; earlier versions multiply the segments one by one.
 _grouped_mm: Callable[..., Tensor] | None = getattr(F, "grouped_mm", None)
 
 
 class Router(nn.Module):
-    """Chooses `experts_per_token` experts for each token."""
+    """Chooses the experts of each token.
+
+    Attributes:
+        dynamic: how many experts a token uses; None for the model's `experts_per_token`.
+    """
 
     def __init__(self, mixture: MixtureOfExperts, hidden: int) -> None:
         super().__init__()
         self.mixture = mixture
+        self.dynamic: DynamicGate | None = None
         self.weight = nn.Parameter(torch.empty(mixture.experts, hidden))
         if mixture.correction_bias:
             self.e_score_correction_bias = nn.Buffer(torch.zeros(mixture.experts))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Expert numbers and weights of x [T, hidden]: both [T, k]; weights are float32."""
+        """Expert numbers and weights of x [T, hidden]: both [T, k]; weights are float32.
+
+        With a dynamic gate, k is the largest number that a token may use, and an expert that a token
+        does not use has the weight 0.
+        """
         mixture = self.mixture
         logits = F.linear(x.float(), self.weight.float())
         scores = logits.sigmoid() if mixture.scoring is Scoring.SIGMOID else logits.softmax(-1)
         choice = scores + self.e_score_correction_bias if mixture.correction_bias else scores
         if mixture.top_groups < mixture.groups:
             choice = self._within_best_groups(choice)
-        experts = choice.topk(mixture.experts_per_token, dim=-1, sorted=False).indices
-        weights = scores.gather(-1, experts)
-        if mixture.normalise:
+        if self.dynamic is None:
+            experts = choice.topk(mixture.experts_per_token, dim=-1, sorted=False).indices
+            used = torch.ones_like(experts, dtype=torch.bool)
+        else:
+            experts, used = self._reach_mass(scores, choice, self.dynamic)
+        weights = used.float() if mixture.unit_weights else scores.gather(-1, experts) * used
+        if mixture.normalise and not mixture.unit_weights:
             weights = weights / (weights.sum(dim=-1, keepdim=True) + 1e-20)
         return experts, weights * mixture.scale
+
+    def _reach_mass(
+        self, scores: Tensor, choice: Tensor, gate: DynamicGate
+    ) -> tuple[Tensor, Tensor]:
+        """The best experts, and which of them are in the smallest set that has the mass."""
+        most = min(gate.maximum, self.mixture.eligible)
+        experts = choice.argsort(dim=-1, descending=True, stable=True)[:, :most]
+        ordered = scores.gather(-1, experts)
+        target = scores.masked_fill(choice == float("-inf"), 0).sum(-1, keepdim=True) * gate.mass
+        before = torch.cat([torch.zeros_like(ordered[:, :1]), ordered.cumsum(-1)[:, :-1]], dim=-1)
+        used = before < target
+        used[:, : gate.minimum] = True
+        return experts, used
 
     def _within_best_groups(self, choice: Tensor) -> Tensor:
         """The scores, with -inf for experts outside of the `top_groups` best groups."""

@@ -64,7 +64,7 @@ inline void draft_phase(Model& model, const R1Plan& plan, const AttentionPlan& p
     multiply(projection, begin, end, own.operand, 0, rows, model.x.data + begin * LANES, x_ld);
   });
   worker.barrier();
-  layer_phase<E>(model, *model.draft, plan, parts, worker, own);
+  layer_phase<E>(model, *model.draft, nullptr, plan, parts, worker, own);
 
   const int outputs = int(model.draft_rows.size());
   if (!outputs) return;

@@ -7,10 +7,14 @@
 namespace r1 {
 
 // Chooses the experts of one row from its router logits (DeepSeek-V3, arXiv 2412.19437, 2.1.2; V2,
-// arXiv 2405.04434, 2.2.3). Ties go to the lower number.
-inline void route(const Layer& layer, const float* logits, int32_t* chosen, float* weights) {
+// arXiv 2405.04434, 2.2.3). Ties go to the lower number. Returns their number, at most gate.limit(layer).
+inline int route(const Layer& layer, const ExpertGate& gate, const float* logits, Scratch& own, int32_t* chosen, float* weights) {
   const R1LayerShape& l = layer.shape;
-  std::vector<float> score(l.experts), choice(l.experts);
+  own.score.resize(l.experts);
+  own.choice.resize(l.experts);
+  own.open.assign(l.experts, 1);
+  float* score = own.score.data();
+  float* choice = own.choice.data();
   if (l.softmax_scores) {
     float most = -INFINITY, total = 0;
     for (int e = 0; e < l.experts; e++) most = logits[e] > most ? logits[e] : most;
@@ -38,23 +42,96 @@ inline void route(const Layer& layer, const float* logits, int32_t* chosen, floa
         if (!open[g] && (best < 0 || group[g] > group[best])) best = g;
       open[best] = 1;
     }
-    for (int e = 0; e < l.experts; e++)
-      if (!open[e / size]) choice[e] = -INFINITY;
+    for (int e = 0; e < l.experts; e++) own.open[e] = open[e / size];
   }
-  float total = 0;
-  for (int i = 0; i < l.experts_per_token; i++) {
+  float mass = 0, total = 0;
+  for (int e = 0; e < l.experts; e++)
+    if (own.open[e]) mass += score[e];
+  mass *= gate.mass;
+  const int limit = gate.limit(layer);
+  int count = 0;
+  while (count < limit && (gate.mass <= 0 || count < gate.minimum || total < mass)) {
     int best = -1;
-    for (int e = 0; e < l.experts; e++) {
-      bool taken = false;
-      for (int j = 0; j < i; j++) taken |= chosen[j] == e;
-      if (!taken && (best < 0 || choice[e] > choice[best])) best = e;
-    }
-    chosen[i] = best;
-    weights[i] = score[best];
+    for (int e = 0; e < l.experts; e++)
+      if (own.open[e] && (best < 0 || choice[e] > choice[best])) best = e;
+    own.open[best] = 0;
+    chosen[count] = best;
+    weights[count++] = score[best];
     total += score[best];
   }
-  for (int i = 0; i < l.experts_per_token; i++)
-    weights[i] = (l.normalise ? weights[i] / (total + 1e-20f) : weights[i]) * l.expert_scale;
+  for (int i = 0; i < count; i++) {
+    const float share = l.unit_weights ? 1.0f : l.normalise ? weights[i] / (total + 1e-20f) : weights[i];
+    weights[i] = share * l.expert_scale;
+  }
+  return count;
+}
+
+// Asks for the cold experts that the next layer will probably use: those that its router chooses for this
+// layer's input, which differs from its own by one layer's output. Many rows use all experts.
+inline void prefetch_next(Model& model, Layer& next, Scratch& own, int rows) {
+  const R1LayerShape& l = next.shape;
+  const int hidden = model.shape.hidden, x_ld = round_up(hidden, LANES);
+  std::vector<char> wanted(l.experts, rows > LOCAL_ROWS);
+  if (rows <= LOCAL_ROWS) {
+    std::vector<int32_t> chosen(model.gate.limit(next));
+    std::vector<float> weights(chosen.size()), logits(next.router.width());
+    float* normed = own.sample.need(x_ld);
+    Operand operand;
+    operand.x = {normed};
+    for (int t = 0; t < rows; t++) {
+      rms_norm(model.x.data + size_t(t) * x_ld, next.feed_forward_norm.data(), model.shape.norm_eps, hidden, normed);
+      multiply(next.router, 0, next.router.panels, operand, 0, 1, logits.data(), next.router.width());
+      const int count = route(next, model.gate, logits.data(), own, chosen.data(), weights.data());
+      for (int i = 0; i < count; i++) wanted[chosen[i]] = 1;
+    }
+  }
+  for (int e = 0; e < l.experts; e++) {
+    if (!wanted[e] || next.places[e].resident) continue;
+    model.expert_file.prefetcher.ask(next.expert_gate_up[e]->memory);
+    model.expert_file.prefetcher.ask(next.expert_down[e]->memory);
+  }
+}
+
+// One thread's notes of a layer's choice: uses, hits and misses, and requests for pages.
+inline void note_choice(Model& model, Layer& layer, Layer* next, Scratch& own, int rows) {
+  model.routed_rows += rows;
+  ExpertFile& file = model.expert_file;
+  for (int e : own.expert_of_part) {
+    const int tokens = own.starts[e + 1] - own.starts[e];
+    layer.uses[e] += tokens;
+    if (!file.open_for_use()) continue;
+    ExpertPlace& place = layer.places[e];
+    place.recent += float(tokens);
+    place.resident ? file.hits++ : file.misses++;
+    if (place.resident) continue;
+    file.prefetcher.ask(layer.expert_gate_up[e]->memory);
+    file.prefetcher.ask(layer.expert_down[e]->memory);
+  }
+  if (file.open_for_use() && next && next->shape.experts) prefetch_next(model, *next, own, rows);
+}
+
+// After a step: the most used cold experts take the memory of the least used resident ones. At most two
+// change places, so that no step waits long.
+inline void promote_experts(Model& model) {
+  constexpr int kMost = 2;
+  constexpr float kMargin = 1.5f, kLeast = 4.0f, kDecay = 0.99f;
+  if (!model.expert_file.open_for_use() || !model.expert_file.promotes) return;
+  for (int i = 0; i < kMost; i++) {
+    Layer *from = nullptr, *to = nullptr;
+    int out = 0, in = 0;
+    for (auto& layer : model.layers)
+      for (int e = 0; e < layer->shape.experts; e++) {
+        const ExpertPlace& place = layer->places[e];
+        if (place.resident && (!from || place.recent < from->places[out].recent)) from = layer.get(), out = e;
+        if (!place.resident && (!to || place.recent > to->places[in].recent)) to = layer.get(), in = e;
+      }
+    if (!from || !to || to->places[in].recent < kLeast || to->places[in].recent < kMargin * from->places[out].recent) break;
+    Matrix* old_pair[2] = {from->expert_gate_up[out].get(), from->expert_down[out].get()};
+    Matrix* new_pair[2] = {to->expert_gate_up[in].get(), to->expert_down[in].get()};
+    if (!model.expert_file.exchange(from->places[out], old_pair, to->places[in], new_pair)) break;
+  }
+  for (auto& layer : model.layers)
+    for (ExpertPlace& place : layer->places) place.recent *= kDecay;
 }
 
 // Gate and up panels alternate: panel 2 i is gate, 2 i + 1 is up. Writes silu(gate) * up.
@@ -71,9 +148,9 @@ inline void gate_up_part(const Matrix& m, int begin, int end, const Operand& in,
       }
 }
 
-inline void experts_phase(Model& model, Layer& layer, Worker& worker, Scratch& own, int rows) {
+inline void experts_phase(Model& model, Layer& layer, Layer* next, Worker& worker, Scratch& own, int rows) {
   const R1LayerShape& l = layer.shape;
-  const int hidden = model.shape.hidden, x_ld = round_up(hidden, LANES), k = l.experts_per_token, pairs = rows * k;
+  const int hidden = model.shape.hidden, x_ld = round_up(hidden, LANES), k = model.gate.limit(layer);
   const int router_ld = layer.router.width(), inner_ld = round_up(l.expert_inner, LANES);
   const int shared_ld = round_up(l.shared_inner, LANES);
   const Matrix& sample = *layer.expert_gate_up[0];
@@ -86,29 +163,41 @@ inline void experts_phase(Model& model, Layer& layer, Worker& worker, Scratch& o
   worker.barrier();
   worker.share(rows, 1, [&](int begin, int end) {
     for (int t = begin; t < end; t++)
-      route(layer, model.router.data + size_t(t) * router_ld, model.chosen.data + size_t(t) * k, model.chosen_weight.data + size_t(t) * k);
+      model.chosen_count.data[t] = route(layer, model.gate, model.router.data + size_t(t) * router_ld, own,
+                                         model.chosen.data + size_t(t) * k, model.chosen_weight.data + size_t(t) * k);
   });
   worker.barrier();
 
-  // Pairs (token, expert) in order of experts; each thread builds the same lists.
+  // Pairs (token, expert) in order of experts; each thread builds the same lists. A pair's number is
+  // token * k + place among the token's choices.
   own.starts.assign(l.experts + 1, 0);
-  for (int i = 0; i < pairs; i++) own.starts[model.chosen.data[i] + 1]++;
+  auto each_pair = [&](auto&& body) {
+    for (int t = 0; t < rows; t++)
+      for (int i = t * k; i < t * k + model.chosen_count.data[t]; i++) body(i, model.chosen.data[i]);
+  };
+  each_pair([&](int, int e) { own.starts[e + 1]++; });
   for (int e = 0; e < l.experts; e++) own.starts[e + 1] += own.starts[e];
+  const int pairs = own.starts[l.experts];
   own.pair_token.resize(pairs);
-  std::vector<int> next(own.starts.begin(), own.starts.end() - 1);
-  for (int i = 0; i < pairs; i++) own.pair_token[next[model.chosen.data[i]]++] = i;
+  std::vector<int> following(own.starts.begin(), own.starts.end() - 1);
+  each_pair([&](int i, int e) { own.pair_token[following[e]++] = i; });
   own.pairs.x.resize(pairs);
   own.pairs.q.resize(pairs);
   for (int i = 0; i < pairs; i++) {
     own.pairs.x[i] = own.operand.x[own.pair_token[i] / k];
     own.pairs.q[i] = own.operand.q[own.pair_token[i] / k];
   }
-  const int columns = inner_ld / LANES, part = panel_part(columns * k, worker.count) < columns ? panel_part(columns * k, worker.count) : columns;
-  const int parts = ceil_div(columns, part), shared_columns = shared_ld / LANES, shared_parts = ceil_div(shared_columns, part);
   own.expert_of_part.clear();
   for (int e = 0; e < l.experts; e++)
     if (own.starts[e + 1] > own.starts[e]) own.expert_of_part.push_back(e);
   const int active = int(own.expert_of_part.size());
+  if (worker.index == 0) note_choice(model, layer, next, own, rows);
+  // The resident experts come first: the pages of the others arrive meanwhile.
+  own.resident_first = own.expert_of_part;
+  if (model.expert_file.open_for_use())
+    std::stable_partition(own.resident_first.begin(), own.resident_first.end(), [&](int e) { return layer.places[e].resident; });
+  const int columns = inner_ld / LANES, part = std::min(columns, panel_part(columns * active, worker.count));
+  const int parts = ceil_div(columns, part), shared_columns = shared_ld / LANES, shared_parts = ceil_div(shared_columns, part);
   worker.share(active * parts + shared_parts, 1, [&](int begin, int end) {
     for (int i = begin; i < end; i++) {
       if (i >= active * parts) {
@@ -116,7 +205,7 @@ inline void experts_phase(Model& model, Layer& layer, Worker& worker, Scratch& o
         gate_up_part(layer.shared_gate_up, at, to, own.operand, 0, rows, own, model.shared_inner.data, shared_ld);
         continue;
       }
-      const int e = own.expert_of_part[i / parts], at = i % parts * part, to = at + part < columns ? at + part : columns;
+      const int e = own.resident_first[i / parts], at = i % parts * part, to = at + part < columns ? at + part : columns;
       const int first = own.starts[e];
       gate_up_part(*layer.expert_gate_up[e], at, to, own.pairs, first, own.starts[e + 1] - first, own,
                    model.inner.data + size_t(first) * inner_ld, inner_ld);

@@ -131,6 +131,8 @@ int r1_add_layer(Model* model, const R1LayerShape* shape, int draft) {
     layer->expert_gate_up.push_back(std::make_unique<Matrix>());
     layer->expert_down.push_back(std::make_unique<Matrix>());
   }
+  layer->places = std::vector<ExpertPlace>(shape->experts);
+  layer->uses.assign(shape->experts, 0);
   if (draft) model->draft = std::move(layer);
   else model->layers.push_back(std::move(layer));
   return 0;
@@ -242,9 +244,63 @@ int r1_step(Model* model, const R1Plan* plan) try {
     case CACHE_F16: step<F16>(*model, *plan); break;
     default: step<BF16>(*model, *plan); break;
   }
+  promote_experts(*model);
   return 0;
 } catch (const std::exception& error) {
   return fail(*model, error.what());
+}
+
+// Chooses experts by router mass from the next step on; mass 0 is the layers' own number.
+void r1_set_expert_gate(Model* model, float mass, int minimum, int maximum) { model->gate = {mass, minimum, maximum}; }
+
+// Tokens that each expert of a layer has computed, and the rows of all layers with experts.
+uint64_t r1_expert_uses(const Model* model, int at, uint64_t* uses) {
+  const Layer& layer = *model->layers[at];
+  std::copy(layer.uses.begin(), layer.uses.end(), uses);
+  return model->routed_rows;
+}
+
+// Prepares a file in `folder` for the experts that r1_store_expert puts there.
+int r1_open_expert_file(Model* model, const char* folder) try {
+  model->expert_file.create(folder);
+  return 0;
+} catch (const std::exception& error) {
+  return fail(*model, error.what());
+}
+
+// Stores a matrix of an expert that is complete: `which` 0 is gate and up, 1 is down.
+int r1_store_expert(Model* model, int at, int expert, int which, int resident) try {
+  Layer& layer = *model->layers[at];
+  Matrix& matrix = which ? *layer.expert_down[expert] : *layer.expert_gate_up[expert];
+  model->expert_file.store(layer.places[expert], matrix, which, resident);
+  return 0;
+} catch (const std::exception& error) {
+  return fail(*model, error.what());
+}
+
+void r1_set_tiering(Model* model, int prefetch, int promote) {
+  model->expert_file.promotes = promote;
+  if (prefetch) model->expert_file.prefetcher.start();
+  else model->expert_file.prefetcher.stop();
+}
+
+// hits, misses, promotions, bytes in memory, bytes of the file.
+void r1_tier_counts(const Model* model, uint64_t* out) {
+  const ExpertFile& file = model->expert_file;
+  const uint64_t counts[] = {file.hits, file.misses, file.promotions, file.resident_bytes, file.bytes()};
+  std::copy(std::begin(counts), std::end(counts), out);
+}
+
+// For measurements: the next read of a mapped expert reads the disk.
+void r1_evict_experts(Model* model) {
+  std::vector<const Memory*> mapped;
+  for (auto& layer : model->layers)
+    for (int e = 0; e < layer->shape.experts; e++) {
+      ExpertPlace& place = layer->places[e];
+      const Memory* own[] = {&layer->expert_gate_up[e]->memory, &layer->expert_down[e]->memory};
+      for (int i = 0; place.stored && i < 2; i++) mapped.push_back(place.resident ? &place.other[i] : own[i]);
+    }
+  model->expert_file.evict(mapped);
 }
 
 }  // extern "C"

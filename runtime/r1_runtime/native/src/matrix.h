@@ -12,6 +12,7 @@
 
 #include <cstdlib>
 #include <new>
+#include <utility>
 
 #include "simd.h"
 
@@ -43,6 +44,18 @@ class Memory {
 #endif
     data_ = static_cast<uint8_t*>(p);
     bytes_ = bytes;
+  }
+  // A part of a file, read-only.
+  void map_file(int file, size_t offset, size_t bytes) {
+    clear();
+    void* p = mmap(nullptr, bytes, PROT_READ, MAP_SHARED, file, off_t(offset));
+    if (p == MAP_FAILED) throw std::bad_alloc();
+    data_ = static_cast<uint8_t*>(p);
+    bytes_ = bytes;
+  }
+  void swap(Memory& other) {
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
   }
   void clear() {
     if (data_) munmap(data_, bytes_);

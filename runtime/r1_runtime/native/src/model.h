@@ -6,6 +6,7 @@
 
 #include "matmul.h"
 #include "pack.h"
+#include "residency.h"
 #include "threads.h"
 
 extern "C" {
@@ -27,6 +28,7 @@ struct R1LayerShape {
   int32_t experts, experts_per_token, expert_inner, shared_inner;
   int32_t softmax_scores, normalise, groups, top_groups, group_maximum;
   float expert_scale;
+  int32_t unit_weights;  // every chosen expert weighs expert_scale
 };
 
 struct R1Plan {
@@ -69,6 +71,8 @@ struct Layer {
   Matrix router;
   std::vector<float> correction;
   std::vector<std::unique_ptr<Matrix>> expert_gate_up, expert_down;
+  std::vector<ExpertPlace> places;  // of each expert
+  std::vector<uint64_t> uses;       // tokens that each expert computed
   Matrix shared_gate_up, shared_down;
   Memory cache;
   std::vector<float> cosines, sines;  // [position][rope_dim / 2], shared by layers of equal tables
@@ -80,6 +84,7 @@ struct Layer {
   int head_ld() const { return round_up(shape.head_dim, LANES); }
   int qk_dim() const { return shape.nope + shape.rope_dim; }
   int query_width() const { return shape.latent ? shape.heads * qk_dim() : shape.heads * shape.head_dim; }
+  int eligible() const { return shape.experts / shape.groups * shape.top_groups; }
   int output_ld() const { return round_up(mixed_width(), LANES); }
   int mixed_width() const { return shape.heads * (shape.latent ? shape.v_dim : shape.head_dim); }
 };
@@ -104,6 +109,17 @@ struct Buffer {
   }
 };
 
+// How many experts a token uses: the smallest set whose scores reach `mass` of their sum, within the two
+// bounds. Mass 0: the layer's own fixed number.
+struct ExpertGate {
+  float mass = 0;
+  int minimum = 1, maximum = 1;
+
+  int limit(const Layer& layer) const {
+    return mass > 0 ? std::min(maximum, layer.eligible()) : layer.shape.experts_per_token;
+  }
+};
+
 // Memory of one thread within a phase.
 struct Scratch {
   Buffer<float> rows[2], result, queries, scores, out, state, keys, values, sample, changed;
@@ -113,7 +129,9 @@ struct Scratch {
   Operand operand, second, pairs;
   std::vector<const void*> units, units2;
   std::vector<const float*> pointers;
-  std::vector<int> valid, starts, pair_token, expert_of_part;
+  std::vector<int> valid, starts, pair_token, expert_of_part, resident_first;
+  std::vector<float> score, choice;
+  std::vector<char> open;
 };
 
 struct Model {
@@ -127,12 +145,15 @@ struct Model {
   Pool pool{1};
   std::vector<std::unique_ptr<Scratch>> scratch;
   std::string error;
+  ExpertGate gate;
+  ExpertFile expert_file;
+  uint64_t routed_rows = 0;  // rows of all steps, once per layer with experts
 
   // Arrays of a step, [rows][width].
   Buffer<float> x, normed[2], input, query, mixed, inner, shared_inner, router, logits, partial, chosen_weight;
   Buffer<uint8_t> quantised[2];
-  Buffer<int32_t> chosen, sequence_of;  // chosen experts [rows][k]; sequence of each row
-  Buffer<float> joined;                 // inputs of the draft layer's projection
+  Buffer<int32_t> chosen, chosen_count, sequence_of;  // chosen experts [rows][limit]; sequence of each row
+  Buffer<float> joined;                               // inputs of the draft layer's projection
   Buffer<int32_t> next_tokens;
   std::vector<int32_t> draft_rows, draft_outputs;  // output rows whose proposal is read
 

@@ -178,9 +178,9 @@ inline void dense_phase(Model& model, Layer& layer, Worker& worker, Scratch& own
 }
 
 template <class E>
-void layer_phase(Model& model, Layer& layer, const R1Plan& plan, const AttentionPlan& parts, Worker& worker, Scratch& own) {
+void layer_phase(Model& model, Layer& layer, Layer* next, const R1Plan& plan, const AttentionPlan& parts, Worker& worker, Scratch& own) {
   attention_phase<E>(model, layer, plan, parts, worker, own);
-  if (layer.shape.experts) experts_phase(model, layer, worker, own, plan.rows);
+  if (layer.shape.experts) experts_phase(model, layer, next, worker, own, plan.rows);
   else dense_phase(model, layer, worker, own, plan.rows);
 }
 
@@ -205,11 +205,13 @@ inline void allocate_step(Model& model, const R1Plan& plan) {
     if (!layer->q_b.empty()) model.query.need(rows * layer->q_b.width());
     model.mixed.need(rows * layer->output_ld());
     if (l.experts) {
-      model.inner.need(rows * l.experts_per_token * round_up(l.expert_inner, LANES));
+      const size_t limit = model.gate.limit(*layer);
+      model.inner.need(rows * limit * round_up(l.expert_inner, LANES));
       model.shared_inner.need(rows * round_up(l.shared_inner, LANES) + 1);
       model.router.need(rows * layer->router.width());
-      model.chosen.need(rows * l.experts_per_token);
-      model.chosen_weight.need(rows * l.experts_per_token);
+      model.chosen.need(rows * limit);
+      model.chosen_count.need(rows);
+      model.chosen_weight.need(rows * limit);
     } else {
       model.inner.need(rows * round_up(l.inner, LANES));
     }
@@ -238,7 +240,8 @@ inline void step(Model& model, const R1Plan& plan) {
       }
     });
     worker.barrier();
-    for (auto& layer : model.layers) layer_phase<E>(model, *layer, plan, parts, worker, own);
+    for (size_t i = 0; i < model.layers.size(); i++)
+      layer_phase<E>(model, *model.layers[i], i + 1 < model.layers.size() ? model.layers[i + 1].get() : nullptr, plan, parts, worker, own);
     if (plan.hidden_count)
       worker.share(plan.hidden_count, ceil_div(plan.hidden_count, worker.count), [&](int begin, int end) {
         float* normed = own.rows[0].need(x_ld);
