@@ -52,6 +52,35 @@ inline void score_units(const typename E::type* const* keys, int units, const fl
 #undef R1_SCORES
 }
 
+// Scores by dot products: 4 queries times 2 slots at a time.
+template <class E>
+inline void dot_scores(const typename E::type* const* slots, int count, const float* const* q, int rows, int dim,
+                       float* scores, int ld) {
+  for (int m = 0; m < rows; m += 4) {
+    const float* a[4];
+    for (int i = 0; i < 4; i++) a[i] = q[m + i < rows ? m + i : rows - 1];
+    for (int s = 0; s < count; s += 2) {
+      const typename E::type* b[2] = {slots[s], slots[s + 1 < count ? s + 1 : s]};
+      v8 acc[4][2] = {};
+      int d = 0;
+      for (; d + 8 <= dim; d += 8) {
+        const v8 k0 = E::load(b[0] + d), k1 = E::load(b[1] + d);
+        for (int i = 0; i < 4; i++) {
+          const v8 v = load8(a[i] + d);
+          acc[i][0] += v * k0;
+          acc[i][1] += v * k1;
+        }
+      }
+      for (int i = 0; i < 4 && m + i < rows; i++)
+        for (int j = 0; j < 2 && s + j < count; j++) {
+          float total = sum8(acc[i][j]);
+          for (int e = d; e < dim; e++) total += a[i][e] * E::get(b[j] + e);
+          scores[size_t(m + i) * ld + s + j] = total;
+        }
+    }
+  }
+}
+
 // Turns scores into weights and rescales the state. Row m sees slots [0, valid[m]) of the chunk.
 inline void soften(FlashState& state, float* scores, int ld, int slots, const int* valid) {
   const int padded = (slots + UNIT - 1) / UNIT * UNIT;

@@ -6,6 +6,7 @@
 
 #include "matmul.h"
 #include "pack.h"
+#include "sparsity.h"
 #include "threads.h"
 
 extern "C" {
@@ -46,13 +47,14 @@ struct R1Plan {
   int32_t hidden_count;  // rows whose normed last hidden state is returned
   const int32_t* hidden_rows;
   float* out_hidden;  // [hidden_count][hidden]
+  const int32_t* prompt_lengths;  // [sequences] position from which rows are generated tokens; null: 0
 };
 
 }  // extern "C"
 
 namespace r1 {
 
-enum CacheType : int { CACHE_F32 = 0, CACHE_F16, CACHE_BF16 };
+enum CacheType : int { CACHE_F32 = 0, CACHE_F16, CACHE_BF16, CACHE_INT8, CACHE_INT4, CACHE_F8 };
 
 struct Layer {
   R1LayerShape shape{};
@@ -68,7 +70,8 @@ struct Layer {
   std::vector<float> correction;
   std::vector<std::unique_ptr<Matrix>> expert_gate_up, expert_down;
   Matrix shared_gate_up, shared_down;
-  Memory cache;
+  Memory cache, summary;  // summaries of the cache's units, where attention is sparse
+  int index = 0;
   std::vector<float> cosines, sines;  // [position][rope_dim / 2], shared by layers of equal tables
   const float *cos_table = nullptr, *sin_table = nullptr;
 
@@ -110,6 +113,14 @@ struct Scratch {
   std::vector<const void*> units, units2;
   std::vector<const float*> pointers;
   std::vector<int> valid, starts, pair_token, expert_of_part;
+
+  // Sparse attention: the selection of a tile, and slots read and visible since the last report.
+  Buffer<float> estimates;
+  std::vector<const void*> summary_rows;
+  std::vector<uint64_t> ranked;
+  std::vector<uint8_t> chosen;
+  std::vector<int> chosen_units;
+  int64_t read_slots = 0, context_slots = 0;
 };
 
 struct Model {
@@ -117,6 +128,7 @@ struct Model {
   std::vector<std::unique_ptr<Layer>> layers;
   Matrix embedding, head;
   std::vector<float> final_norm;
+  Sparsity sparsity;
   Pool pool{1};
   std::vector<std::unique_ptr<Scratch>> scratch;
   std::string error;
