@@ -14,16 +14,16 @@ UNIT = 16  # tokens of a unit: the smallest part of the cache that is read or no
 class DynamicSparseAttention:
     """Variable sparsity attention: each token reads the units of the cache that its scores ask for.
 
-    A unit is 16 tokens and has a summary: the mean of its keys and the mean of its values. A query row
-    scores all summaries. The units with the highest scores are candidates, and of those the smallest set
-    that holds a share of the coarse mass is read, with the first units (sinks) and the last ones. A unit
-    that is not read counts as 16 tokens with the mean key and the mean value, which needs no further
-    reading. The query heads of one key head share a selection.
+    A unit is 16 tokens and has a summary: the mean and half of the range of its keys. A query row scores
+    all summaries: q * mean + spread * |q| * range / 2. The units with the highest scores are candidates,
+    and of those the smallest set that holds a share of the coarse mass is read, with the first units
+    (sinks) and the last ones. With `correction`, a unit that is not read counts as 16 tokens with the
+    mean key and the mean value. The query heads of one key head share a selection.
 
     The articles about this runtime claim that INT4 scores of all keys keep 20 % of them, that 30 to 70 %
     of those are dropped, and that this halves the time of attention without loss. Scores of all keys in
-    INT4 read a quarter of the keys, which bounds the speed-up at about three. The summaries read a
-    sixteenth. What was measured here is in docs/techniques.md.
+    INT4 read a quarter of the keys, which bounds the speed-up at about three. The summaries read an
+    eighth of the keys. What was measured here is in docs/techniques.md.
 
     Attributes:
         sparsity: share of the units that the coarse scores drop; 0 reads all candidates.
@@ -32,6 +32,7 @@ class DynamicSparseAttention:
         mass: share of the candidates' coarse mass that `adaptive` holds.
         sink_tokens: first tokens that are always read, rounded up to units.
         recent_tokens: last tokens that are always read, rounded up to units; at least two units.
+        spread: weight of half of the range of a unit's keys in its coarse score.
         correction: estimate what is not read from the summaries.
         prompts: prompts attend sparsely, too, in tiles of up to 16 tokens that share a selection.
         from_context: tokens of context from which a row attends sparsely.
@@ -48,7 +49,8 @@ class DynamicSparseAttention:
     mass: float = 0.9
     sink_tokens: int = 16
     recent_tokens: int = 32
-    correction: bool = True
+    spread: float = 0.75
+    correction: bool = False
     prompts: bool = False
     from_context: int = 2048
     window: int = 512
@@ -56,7 +58,7 @@ class DynamicSparseAttention:
 
     def __post_init__(self) -> None:
         low, high = self.drop_range
-        for name, value in (("sparsity", self.sparsity), ("mass", self.mass)):
+        for name, value in (("sparsity", self.sparsity), ("mass", self.mass), ("spread", self.spread)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is {value}; it must be from 0 to 1")
         if not 0 <= low <= high < 1:
@@ -93,8 +95,8 @@ class DynamicSparseAttention:
         return _ceil(1.0 - high, kept), _ceil(1.0 - low, kept)
 
     def summary_rows_per_unit(self, *, latent: bool) -> int:
-        """Rows of a summary: the mean key and the mean value, which latents have in one row."""
-        return 1 if latent else 2
+        """Rows of a summary: mean and range of keys, and the mean value, which latents have already."""
+        return 3 if self.correction and not latent else 2
 
 
 def units(tokens: int) -> int:

@@ -150,7 +150,7 @@ class Sparsity(ctypes.Structure):
     """`R1Sparsity`: what attention reads of the cache."""
 
     _fields_ = (
-        *_fields(ctypes.c_double, "keep drop_low drop_high mass"),
+        *_fields(ctypes.c_double, "keep drop_low drop_high mass spread"),
         *_fields(_INT, "from_context sink_units last_units window_units correct prompts"),
         *_fields(ctypes.c_char_p, "modes"),
     )

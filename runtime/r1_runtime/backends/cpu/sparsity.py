@@ -34,6 +34,7 @@ def native_sparsity(policy: DynamicSparseAttention, heads: tuple[int, ...]) -> S
         drop_low=low,
         drop_high=high,
         mass=policy.mass if policy.adaptive else 0.0,
+        spread=policy.spread,
         from_context=policy.from_context,
         sink_units=policy.sink_units,
         last_units=policy.recent_units,

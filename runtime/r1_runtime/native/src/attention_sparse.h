@@ -1,8 +1,9 @@
-// Attention that reads a selection of the cache units and estimates the others from their summaries.
+// Attention that reads a selection of the cache units and, if wanted, estimates the others.
 //
-// A unit of 16 slots has a summary: the mean of its keys and the mean of its values (one mean of both for
-// latents). Coarse scores over the mean keys choose the units (sparsity.h). A unit that is not read counts
-// as 16 slots with the mean key and the mean value.
+// A unit of 16 slots has a summary: per channel the mean and half of the range of its keys, and the mean of
+// its values (latents are keys and values in one). Coarse scores, query * mean + spread * |query| * range / 2,
+// choose the units (sparsity.h). With the correction, a unit that is not read counts as 16 slots with the
+// mean key and the mean value.
 //
 // Rows that attend together are the positions of one aligned tile of a prompt, or one generated token, with
 // the query heads of one key head: what a row reads depends neither on the batch nor on the threads.
@@ -20,32 +21,36 @@ inline int tile_positions(int heads_per_key) {
   return positions;
 }
 
-// Summaries of a layer: [block][key head][unit of the block]{mean key [key_ld]}, then the same of values.
+// Summaries of a layer: [key head][block][unit of the block]{mean [ld]; half range [ld]} of keys, then the means
+// of values in the same order.
 template <class S>
 struct Summaries {
-  int heads, units_per_block, key_ld, value_ld;
+  int heads, blocks, units_per_block, ld;
   typename S::type* keys;
-  typename S::type* values;
+  typename S::type* values;  // of latents: the mean keys
+  int value_step;            // elements between the values of two units
 
   Summaries(const Model& model, const Layer& layer) {
     const R1LayerShape& l = layer.shape;
     heads = l.latent ? 1 : l.kv_heads;
+    blocks = model.shape.blocks;
     units_per_block = model.shape.block_size / UNIT;
-    key_ld = l.latent ? round_up(layer.latent_dim(), LANES) + LANES : layer.head_ld();
-    value_ld = key_ld;
+    ld = l.latent ? round_up(layer.latent_dim(), LANES) + LANES : layer.head_ld();
     keys = reinterpret_cast<typename S::type*>(layer.summary.data());
-    values = l.latent ? keys : keys + size_t(model.shape.blocks) * heads * units_per_block * key_ld;
+    values = l.latent ? keys : keys + 2 * units() * ld;
+    value_step = l.latent ? 2 * ld : ld;
   }
-  size_t at(int block, int head, int unit) const {
-    return ((size_t(block) * heads + head) * units_per_block + unit) * key_ld;
-  }
+  size_t units() const { return size_t(heads) * blocks * units_per_block; }
+  size_t index(int block, int head, int unit) const { return (size_t(head) * blocks + block) * units_per_block + unit; }
+  typename S::type* key(size_t index) const { return keys + index * 2 * ld; }
+  typename S::type* value(size_t index) const { return values + index * value_step; }
 };
 
 inline size_t summary_bytes(const Model& model, const Layer& layer) {
   const bool floats = model.shape.cache_type == CACHE_F32, latent = layer.shape.latent;
   const Summaries<F32> map(model, layer);
-  const size_t rows = size_t(model.shape.blocks) * map.heads * map.units_per_block * (latent ? 1 : 2);
-  return rows * map.key_ld * (floats ? 4 : 2) + 64;
+  const size_t rows = map.units() * (latent || !model.sparsity.values ? 2 : 3);
+  return rows * map.ld * (floats ? 4 : 2) + 64;
 }
 
 // Writes the summaries of a unit whose 16 slots are all in the cache.
@@ -56,43 +61,97 @@ inline void write_summary(Model& model, Layer& layer, const R1Plan& plan, Scratc
   const Summaries<S> map(model, layer);
   int block, offset;
   slot_of(plan, s, unit * UNIT, model.shape.block_size, block, offset);
-  auto put_mean = [&](const float* sum, int width, typename S::type* to) {
-    for (int d = 0; d < map.key_ld; d++) S::put(to + d, d < width ? sum[d] * (1.0f / UNIT) : 0.0f);
+  auto put = [&](const float* from, int width, float factor, typename S::type* to) {
+    for (int d = 0; d < map.ld; d++) S::put(to + d, d < width ? from[d] * factor : 0.0f);
   };
-  float* sum = own.result.need(2 * map.key_ld);
+  float* sum = own.result.need(4 * map.ld);
+  float *low = sum + map.ld, *high = low + map.ld, *value_sum = high + map.ld;
+  auto clear = [&] {
+    for (int d = 0; d < map.ld; d++) sum[d] = value_sum[d] = 0, low[d] = INFINITY, high[d] = -INFINITY;
+  };
+  auto add_key = [&](int d, float x) {
+    sum[d] += x;
+    low[d] = x < low[d] ? x : low[d];
+    high[d] = x > high[d] ? x : high[d];
+  };
+  auto put_key = [&](int width, typename S::type* to) {
+    for (int d = 0; d < width; d++) high[d] -= low[d];
+    put(sum, width, 1.0f / UNIT, to);
+    put(high, width, 0.5f, to + map.ld);
+  };
   if (l.latent) {
     const LatentCache<E> cache(layer);
     float* row = own.values.need(cache.row_ld + 2 * LANES);
-    memset(sum, 0, size_t(map.key_ld) * 4);
+    clear();
     for (int i = 0; i < UNIT; i++) {
       cache.read(cache.at(block, model.shape.block_size, offset + i), row);
-      for (int d = 0; d < cache.dim; d++) sum[d] += row[d];
+      for (int d = 0; d < cache.dim; d++) add_key(d, row[d]);
     }
-    return put_mean(sum, cache.dim, map.keys + map.at(block, 0, offset / UNIT));
+    return put_key(cache.dim, map.key(map.index(block, 0, offset / UNIT)));
   }
   typedef typename GqaUnits<E>::element element;
   for (int g = 0; g < l.kv_heads; g++) {
     GqaUnits<E> units(model, layer, own, g, 1);
     units.read(plan, s, unit * UNIT, 0);
-    float* value_sum = sum + map.key_ld;
-    memset(sum, 0, size_t(2 * map.key_ld) * 4);
+    clear();
+    for (int d = 0; d < l.head_dim; d++)
+      for (int i = 0; i < UNIT; i++) add_key(d, element::get(units.keys[0] + size_t(d) * UNIT + i));
+    put_key(l.head_dim, map.key(map.index(block, g, offset / UNIT)));
+    if (!model.sparsity.values) continue;
     for (int i = 0; i < UNIT; i++)
-      for (int d = 0; d < l.head_dim; d++) {
-        sum[d] += element::get(units.keys[0] + size_t(d) * UNIT + i);
-        value_sum[d] += element::get(units.values[0] + size_t(i) * map.value_ld + d);
-      }
-    put_mean(sum, l.head_dim, map.keys + map.at(block, g, offset / UNIT));
-    put_mean(value_sum, l.head_dim, map.values + map.at(block, g, offset / UNIT));
+      for (int d = 0; d < l.head_dim; d++) value_sum[d] += element::get(units.values[0] + size_t(i) * layer.head_ld() + d);
+    put(value_sum, l.head_dim, 1.0f / UNIT, map.value(map.index(block, g, offset / UNIT)));
   }
 }
 
-// What a tile reads: `units`, ascending, and the estimates of the candidates that it does not read.
+// What a tile reads is in own.chosen_units, ascending; this is what it does not read.
 struct Selection {
-  int candidates_from, candidates;  // units [from, from + count) were scored
-  int ld;                           // of the estimates [rows][ld]: logarithm of a unit's mass
-  float* estimates;
-  bool estimated;  // dropped units count by their estimates
+  int candidates;    // units that were scored, from the sinks on
+  int ld;            // of the estimates
+  float* estimates;  // [rows][ld] logarithm of a candidate's mass, or null
 };
+
+// Rows from which scores of a transposed chunk cost less than dot products.
+constexpr int TRANSPOSE_ROWS = 16;
+
+// Scores of summaries; see dot_scores.
+template <class S>
+inline void coarse_scores(const typename S::type* const* keys, int count, Scratch& own, const float* const* queries, int rows,
+                          int dim, float* scores, int ld) {
+  if (rows < TRANSPOSE_ROWS) return dot_scores<S>(keys, count, queries, rows, dim, scores, ld);
+  float* units = own.keys.need(size_t(CHUNK) * dim);
+  for (int at = 0; at < count; at += CHUNK) {
+    const int some = std::min(CHUNK, count - at);
+    const float* transposed[CHUNK / UNIT];
+    for (int u = 0; u * UNIT < some; u++) {
+      float* unit = units + size_t(u) * UNIT * dim;
+      transpose_unit<S>(keys + at + u * UNIT, std::min(UNIT, some - u * UNIT), dim, unit);
+      transposed[u] = unit;
+    }
+    score_units<F32>(transposed, ceil_div(some, UNIT), queries, rows, dim, scores + at, ld);
+  }
+}
+
+// Coarse mass [count] of the candidates: the largest share that one of the rows gives. `scores` [rows][ld].
+inline void coarse_mass(float* scores, int ld, int rows, int count, float* mass) {
+  const int padded = round_up(count, 8);
+  memset(mass, 0, size_t(padded) * 4);
+  for (int m = 0; m < rows; m++) {
+    float* e = scores + size_t(m) * ld;
+    for (int u = count; u < padded; u++) e[u] = -INFINITY;
+    v8 peak = load8(e);
+    for (int u = 8; u < padded; u += 8) peak = max8(peak, load8(e + u));
+    const float most = largest8(peak);
+    v8 total = splat(0.0f);
+    for (int u = 0; u < padded; u += 8) {
+      const v8 p = exp8(load8(e + u) - most);
+      total += p;
+      store8(e + u, p);
+    }
+    const float factor = 1.0f / sum8(total);
+    for (int u = 0; u < padded; u += 8) store8(mass + u, max8(load8(mass + u), load8(e + u) * factor));
+  }
+}
 
 // Chooses the units of a tile whose scaled queries are own.pointers; fills own.chosen_units.
 template <class S>
@@ -101,38 +160,45 @@ inline Selection select_tile(const Model& model, const Layer& layer, const R1Pla
   const R1Sparsity& o = model.sparsity.options;
   const int last_units = mode == HEAD_WINDOW ? o.window_units : o.last_units;
   const int from = o.sink_units, until = std::max(from, first_position / UNIT - last_units + 1), count = until - from;
-  Selection out{from, count, round_up(count, CHUNK), nullptr, mode == HEAD_SPARSE && o.correct && count > 0};
+  Selection out{count, round_up(count, CHUNK), nullptr};
   own.chosen.assign(count, 0);
   if (mode == HEAD_SPARSE && count > 0) {
     const Summaries<S> map(model, layer);
+    const bool correct = o.correct && model.sparsity.values;
+    own.summary_index.resize(count);
     own.summary_rows.resize(count);
     auto keys = reinterpret_cast<const typename S::type**>(own.summary_rows.data());
     for (int u = 0; u < count; u++) {
-      int block, offset;
-      slot_of(plan, s, (from + u) * UNIT, model.shape.block_size, block, offset);
-      keys[u] = map.keys + map.at(block, head, offset / UNIT);
+      const int unit = from + u, block = plan.blocks[plan.block_starts[s] + unit / map.units_per_block];
+      own.summary_index[u] = map.index(block, head, unit % map.units_per_block);
+      keys[u] = map.key(own.summary_index[u]);
     }
-    float* estimates = out.estimates = own.estimates.need(size_t(rows + 1) * out.ld);
-    float* mass = estimates + size_t(rows) * out.ld;
-    dot_scores<S>(keys, count, own.pointers.data(), rows, dim, estimates, out.ld);
-    const int padded = round_up(count, 8);
-    memset(mass, 0, size_t(padded) * 4);
+    // Queries for {mean; half range}: {query; spread * |query|}.
+    float* both = own.coarse_queries.need(size_t(rows) * 2 * map.ld);
+    own.coarse_pointers.resize(rows);
     for (int m = 0; m < rows; m++) {
-      float* e = estimates + size_t(m) * out.ld;
-      for (int u = count; u < padded; u++) e[u] = -INFINITY;
-      v8 peak = load8(e);
-      for (int u = 8; u < padded; u += 8) peak = max8(peak, load8(e + u));
-      const float most = largest8(peak);
-      v8 total = splat(0.0f);
-      for (int u = 0; u < padded; u += 8) total += exp8(load8(e + u) - most);
-      const float shift = most + std::log(sum8(total));
-      for (int u = 0; u < padded; u += 8) {
-        const v8 x = load8(e + u);
-        store8(mass + u, max8(load8(mass + u), exp8(x - shift)));
-        store8(e + u, x + 2.7725887222397811f);  // log(16)
+      float* q = both + size_t(m) * 2 * map.ld;
+      memset(q, 0, size_t(2) * map.ld * 4);
+      for (int d = 0; d < dim; d++) {
+        q[d] = own.pointers[m][d];
+        q[map.ld + d] = float(o.spread) * std::fabs(q[d]);
       }
+      own.coarse_pointers[m] = q;
     }
+    float* scores = own.estimates.need(size_t(2 * rows + 1) * out.ld);
+    float* mass = scores + size_t(rows) * out.ld;
+    coarse_scores<S>(keys, count, own, own.coarse_pointers.data(), rows, 2 * map.ld, scores, out.ld);
+    coarse_mass(scores, out.ld, rows, count, mass);
     select_units(o, mass, count, own.ranked, own.chosen.data());
+    if (correct) {
+      out.estimates = mass + out.ld;
+      coarse_scores<S>(keys, count, own, own.coarse_pointers.data(), rows, map.ld, out.estimates, out.ld);
+      for (int m = 0; m < rows; m++)
+        for (int u = 0; u < count; u++) {
+          float& e = out.estimates[size_t(m) * out.ld + u];
+          e = own.chosen[u] ? -INFINITY : e + 2.7725887222397811f;  // log(16)
+        }
+    }
   }
   own.chosen_units.clear();
   for (int u = 0; u < std::min(from, last_position / UNIT + 1); u++) own.chosen_units.push_back(u);
@@ -152,28 +218,28 @@ inline int visible_slots(const Scratch& own, int at, int count, int position) {
   return slots;
 }
 
-// Adds the dropped candidates to the state, each as 16 slots with the unit's mean key and mean value.
+// Adds the candidates that were not read to the state, each as 16 slots with the unit's mean key and value.
 template <class S>
-inline void add_dropped(const Model& model, const Layer& layer, const R1Plan& plan, Scratch& own, int s, int head,
-                        FlashState& state, const Selection& chosen) {
+inline void add_estimates(const Model& model, const Layer& layer, Scratch& own, FlashState& state, const Selection& chosen) {
   const Summaries<S> map(model, layer);
-  const int ld = map.value_ld;
-  float* rows = own.values.need(size_t(CHUNK) * ld);
+  const bool many = state.rows >= TRANSPOSE_ROWS;
+  float* rows = many ? own.values.need(size_t(CHUNK) * map.ld) : nullptr;
   own.valid.assign(state.rows, CHUNK);
   for (int at = 0; at < chosen.candidates; at += CHUNK) {
     const int count = std::min(CHUNK, chosen.candidates - at);
+    const typename S::type* at_row[CHUNK];
+    for (int u = 0; u < count; u++) at_row[u] = map.value(own.summary_index[at + u]);
+    soften(state, chosen.estimates + at, chosen.ld, count, own.valid.data());
+    if (!many) {
+      add_rows<S>(state, at_row, count, chosen.estimates + at, chosen.ld, state.ldo);
+      continue;
+    }
     const float* values[CHUNK / UNIT];
     for (int u = 0; u < count; u++) {
-      if (u % UNIT == 0) values[u / UNIT] = rows + size_t(u) * ld;
-      int block, offset;
-      slot_of(plan, s, (chosen.candidates_from + at + u) * UNIT, model.shape.block_size, block, offset);
-      const typename S::type* from = map.values + map.at(block, head, offset / UNIT);
-      for (int d = 0; d < ld; d += 8) store8(rows + size_t(u) * ld + d, S::load(from + d));
-      if (own.chosen[at + u])
-        for (int m = 0; m < state.rows; m++) chosen.estimates[size_t(m) * chosen.ld + at + u] = -INFINITY;
+      if (u % UNIT == 0) values[u / UNIT] = rows + size_t(u) * map.ld;
+      for (int d = 0; d < map.ld; d += 8) store8(rows + size_t(u) * map.ld + d, S::load(at_row[u] + d));
     }
-    soften(state, chosen.estimates + at, chosen.ld, count, own.valid.data());
-    add_values<F32>(state, values, ld, count, chosen.estimates + at, chosen.ld, state.ldo);
+    add_values<F32>(state, values, map.ld, count, chosen.estimates + at, chosen.ld, state.ldo);
   }
 }
 
@@ -213,7 +279,7 @@ inline void gqa_sparse(Model& model, Layer& layer, const R1Plan& plan, Scratch& 
     soften(state, scores, CHUNK, slots, own.valid.data());
     add_values<element>(state, units.values, head_ld, slots, scores, CHUNK, head_ld);
   }
-  if (chosen.estimated) add_dropped<S>(model, layer, plan, own, s, g, state, chosen);
+  if (chosen.estimates) add_estimates<S>(model, layer, own, state, chosen);
   gqa_result(model, layer, state, g, first);
 }
 
@@ -245,7 +311,7 @@ inline void mla_sparse(Model& model, Layer& layer, const R1Plan& plan, Scratch& 
     for (int m = 0; m < rows; m++) own.valid[m] = visible_slots(own, at, count, plan.positions[first + m / heads]);
     chunks.attend(state, own, slots);
   }
-  if (chosen.estimated) add_dropped<S>(model, layer, plan, own, s, 0, state, chosen);
+  if (chosen.estimates) add_estimates<S>(model, layer, own, state, chosen);
   mla_result(model, layer, own, state, h0, heads, first);
 }
 

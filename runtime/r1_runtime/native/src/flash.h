@@ -160,6 +160,47 @@ inline void add_values(FlashState& state, const typename E::type* const* values,
   }
 }
 
+template <class E, int T, int P>
+inline void row_tile(const typename E::type* const* rows, int count, const float* const* weights, float* out, int ldo,
+                     int column) {
+  v8 acc[T][P];
+  for (int t = 0; t < T; t++)
+    for (int p = 0; p < P; p++) acc[t][p] = load8(out + size_t(t) * ldo + column + p * 8);
+  for (int i = 0; i < count; i++) {
+    v8 row[P];
+    for (int p = 0; p < P; p++) row[p] = E::load(rows[i] + column + p * 8);
+    for (int t = 0; t < T; t++) {
+      const v8 w = splat(weights[t][i]);
+      for (int p = 0; p < P; p++) acc[t][p] += w * row[p];
+    }
+  }
+  for (int t = 0; t < T; t++)
+    for (int p = 0; p < P; p++) store8(out + size_t(t) * ldo + column + p * 8, acc[t][p]);
+}
+
+// out[m] += sum over i of weights[m][i] * rows[i], for rows anywhere in memory. `width` is a multiple of 16.
+template <class E>
+inline void add_rows(FlashState& state, const typename E::type* const* rows, int count, const float* scores, int ld,
+                     int width) {
+  for (int m = 0; m < state.rows; m += 3) {
+    const float* w[3];
+    const int some = state.rows - m < 3 ? state.rows - m : 3;
+    for (int i = 0; i < some; i++) w[i] = scores + size_t(m + i) * ld;
+    float* out = state.out + size_t(m) * state.ldo;
+    int c = 0;
+    for (; c + 32 <= width; c += 32) switch (some) {
+        case 1: row_tile<E, 1, 4>(rows, count, w, out, state.ldo, c); break;
+        case 2: row_tile<E, 2, 4>(rows, count, w, out, state.ldo, c); break;
+        case 3: row_tile<E, 3, 4>(rows, count, w, out, state.ldo, c); break;
+      }
+    for (; c < width; c += 8) switch (some) {
+        case 1: row_tile<E, 1, 1>(rows, count, w, out, state.ldo, c); break;
+        case 2: row_tile<E, 2, 1>(rows, count, w, out, state.ldo, c); break;
+        case 3: row_tile<E, 3, 1>(rows, count, w, out, state.ldo, c); break;
+      }
+  }
+}
+
 // [count][dim] rows at the given pointers to [dim][16] units, as floats; missing slots become 0.
 template <class E>
 inline void transpose_unit(const typename E::type* const* rows, int count, int dim, float* out) {

@@ -202,9 +202,11 @@ int r1_put(Model* model, int at, int part, int expert, int source, int codec_num
   return fail(*model, error.what());
 }
 
-// Sets sparse attention, before r1_finish; `heads` modes in all layers together.
+// Sets sparse attention, first before r1_finish; `heads` modes in all layers together. A later policy
+// estimates what it does not read only where the first one did.
 void r1_set_sparsity(Model* model, const R1Sparsity* sparsity, int heads) {
   model->sparsity.options = *sparsity;
+  if (!model->layers[0]->cache.data()) model->sparsity.values = sparsity->correct;
   model->sparsity.modes.assign(sparsity->modes, sparsity->modes + heads);
 }
 

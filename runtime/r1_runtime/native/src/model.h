@@ -115,8 +115,10 @@ struct Scratch {
   std::vector<int> valid, starts, pair_token, expert_of_part;
 
   // Sparse attention: the selection of a tile, and slots read and visible since the last report.
-  Buffer<float> estimates;
+  Buffer<float> estimates, coarse_queries;
+  std::vector<const float*> coarse_pointers;
   std::vector<const void*> summary_rows;
+  std::vector<size_t> summary_index;
   std::vector<uint64_t> ranked;
   std::vector<uint8_t> chosen;
   std::vector<int> chosen_units;

@@ -1,6 +1,7 @@
 // Selection of the cache units (16 slots) that a query row reads, from summaries of the units.
 //
-// 1. Coarse scores: the query times each unit's mean key. 2. A share of the units is kept by score, and of
+// 1. Coarse scores: the query times each unit's mean key, and more where the unit's keys differ: a unit whose
+// mean hides one matching key counts. 2. A share of the units is kept by score, and of
 // those the smallest set that holds a share of the coarse mass, within bounds. The first units (sinks) and
 // the last ones are always read. r1_runtime/sparsity/reference.py is the same policy in torch.
 #pragma once
@@ -18,6 +19,7 @@ struct R1Sparsity {
   double keep;                 // share of the units kept by coarse scores
   double drop_low, drop_high;  // share of the kept units that the second stage drops
   double mass;                 // share of the coarse mass to hold; 0 drops `drop_low` always
+  double spread;               // weight of a unit's spread in its coarse score
   int32_t from_context;            // tokens from which a row attends sparsely; 0 is off
   int32_t sink_units, last_units;  // units that sparse heads always read
   int32_t window_units;            // last units that window heads read, beside the sinks
@@ -35,6 +37,7 @@ enum HeadMode : uint8_t { HEAD_DENSE = 0, HEAD_SPARSE, HEAD_WINDOW };
 struct Sparsity {
   R1Sparsity options{};
   std::vector<uint8_t> modes;
+  bool values = false;  // summaries have mean values, for estimates of what is not read
 
   bool on() const { return options.from_context > 0; }
 };
