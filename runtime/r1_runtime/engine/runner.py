@@ -129,6 +129,7 @@ class Runner:
             sampling=self._sampling_plans.plan([self._sampling_row(*place) for place in places]),
             hidden_rows=_ints(hidden_rows(step)),
             next_tokens=_ints(_next_tokens(step) if self._model_drafts else []),
+            prompt_lengths=_ints([chunk.sequence.prompt_length for chunk in step.chunks]),
         )
 
     def _sampling_row(self, sequence: Sequence, position: int) -> SamplingRow:

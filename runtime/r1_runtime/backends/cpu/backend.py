@@ -33,12 +33,14 @@ from r1_runtime.backends.cpu.library import (
     address,
     load_library,
 )
+from r1_runtime.backends.cpu.sparsity import key_heads, native_sparsity
 from r1_runtime.backends.sampling_plan import SamplingPlan
 from r1_runtime.backends.step_plan import StepPlan, StepResult
 from r1_runtime.checkpoint.decoding import decode
 from r1_runtime.checkpoint.source import Checkpoint, Encoding, StoredTensor
 from r1_runtime.experts.dynamic_gate import DynamicGate
 from r1_runtime.experts.residency import ExpertResidency, ExpertTotals, Uses
+from r1_runtime.sparsity.policy import DynamicSparseAttention
 
 _UNIT = 16  # slots of a key unit: blocks are multiples of it
 _INPUTS = (
@@ -135,6 +137,7 @@ class CpuBackend:
             whose plan has `next_tokens` then return drafts; -1 where no proposal can be used.
         gate: how many experts a token uses; None for the model's own number.
         residency: where the experts are; None for all of them in memory.
+        sparsity: policy of sparse attention; None for dense attention.
 
     Raises:
         NativeLibraryMissing: no variant for this processor is installed.
@@ -155,6 +158,7 @@ class CpuBackend:
         with_draft_layer: bool = False,
         gate: DynamicGate | None = None,
         residency: ExpertResidency | None = None,
+        sparsity: DynamicSparseAttention | None = None,
     ) -> None:
         if block_size % _UNIT:
             raise ValueError(f"block_size {block_size} is not a multiple of {_UNIT}")
@@ -187,6 +191,8 @@ class CpuBackend:
                 layer_shape = _layer_shape(layer)
                 self._library.r1_add_layer(self._model, ctypes.byref(layer_shape), draft)
             self._load(checkpoint, layers, codecs, residency)
+            if sparsity is not None:
+                self.set_sparsity(sparsity)
             self._check(self._library.r1_finish(self._model))
             self.set_gate(gate)
         except BaseException:
@@ -242,6 +248,27 @@ class CpuBackend:
         rows = int(self._library.r1_expert_uses(self._model, 0, address(none)))
         return ExpertTotals(rows, int(self.expert_uses().sum()), *counts.tolist())
 
+    def set_sparsity(self, policy: DynamicSparseAttention) -> None:
+        """Attend by this policy from the next step on.
+
+        A backend without a policy at its construction has no summaries and cannot get one later.
+
+        Raises:
+            OptionError: the policy has head modes of another model.
+        """
+        heads = key_heads(self.description)
+        native = native_sparsity(policy, heads)
+        self._library.r1_set_sparsity(self._model, ctypes.byref(native), sum(heads))
+
+    def take_read_tokens(self) -> tuple[int, int]:
+        """Tokens that sparse attention read and tokens of the contexts, since the last call.
+
+        Both count once per layer, row and query head.
+        """
+        read, context = ctypes.c_int64(), ctypes.c_int64()
+        self._library.r1_take_read_slots(self._model, ctypes.byref(read), ctypes.byref(context))
+        return read.value, context.value
+
     def release_cache(self) -> None:
         """Free the cache. No step can run until `allocate_cache`."""
         self._library.r1_release_cache(self._model)
@@ -275,6 +302,7 @@ class CpuBackend:
             self._set_sampling(sampling)
         self._reserve_results(outputs, native.top_width)
         native.out_logits = address(logits)
+        native.prompt_lengths = address(plan.prompt_lengths) if len(plan.prompt_lengths) else None
         hidden_count = native.hidden_count = len(plan.hidden_rows)
         hidden = _NO_HIDDEN
         if hidden_count:

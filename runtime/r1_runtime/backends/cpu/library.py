@@ -58,11 +58,9 @@ class CacheType(enum.IntEnum):
     FLOAT32 = 0
     FLOAT16 = 1
     BFLOAT16 = 2
-
-    @property
-    def size(self) -> int:
-        """Bytes per element."""
-        return 4 if self is CacheType.FLOAT32 else 2
+    INT8 = 3
+    INT4 = 4
+    FLOAT8 = 5
 
 
 class Part(enum.IntEnum):
@@ -149,7 +147,17 @@ class Plan(ctypes.Structure):
         *_fields(_INT, "top_width"),
         *_fields(ctypes.c_void_p, "out_logits"),
         *_fields(_INT, "hidden_count"),
-        *_fields(ctypes.c_void_p, "hidden_rows out_hidden next_tokens out_drafts"),
+        *_fields(ctypes.c_void_p, "hidden_rows out_hidden next_tokens out_drafts prompt_lengths"),
+    )
+
+
+class Sparsity(ctypes.Structure):
+    """`R1Sparsity`: what attention reads of the cache."""
+
+    _fields_ = (
+        *_fields(ctypes.c_double, "keep drop_low drop_high mass spread"),
+        *_fields(_INT, "from_context sink_units last_units window_units correct prompts"),
+        *_fields(ctypes.c_char_p, "modes"),
     )
 
 
@@ -188,6 +196,10 @@ def _open(path: Path) -> ctypes.CDLL:
         ctypes.c_void_p,
         ctypes.c_void_p,
     ]
+    library.r1_set_sparsity.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
+    library.r1_set_sparsity.restype = None
+    library.r1_take_read_slots.argtypes = [ctypes.c_void_p] * 3
+    library.r1_take_read_slots.restype = None
     library.r1_finish.argtypes = [ctypes.c_void_p]
     library.r1_release_cache.argtypes = [ctypes.c_void_p]
     library.r1_release_cache.restype = None

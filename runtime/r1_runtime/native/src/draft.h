@@ -9,7 +9,7 @@ namespace r1 {
 
 struct AttentionPlan;  // of step.h, as are the two phases that the layer shares with the network
 template <class E>
-void layer_phase(Model&, Layer&, const R1Plan&, const AttentionPlan&, Worker&, Scratch&);
+void layer_phase(Model&, Layer&, Layer*, const R1Plan&, const AttentionPlan&, Worker&, Scratch&);
 inline void head_phase(Model&, Worker&, Scratch&, const RowSource& rows, const float* norm);
 
 // Whether an output row is the last that the step keeps: the row after it is of another sequence, or holds

@@ -93,16 +93,35 @@ const char* wrong_plan(const Model& model, const R1Plan& p) {
   return nullptr;
 }
 
-size_t cache_values(const Model& model, const Layer& layer) {
-  const R1LayerShape& l = layer.shape;
-  const size_t slots = size_t(model.shape.blocks) * model.shape.block_size;
-  if (l.latent) return slots * layer.latent_dim() + 64;
-  return slots * l.kv_heads * (l.head_dim + layer.head_ld()) + 64;
+template <class E>
+size_t cache_bytes(const Model& model, const Layer& layer) {
+  const size_t blocks = model.shape.blocks, element = sizeof(typename E::type);
+  if (layer.shape.latent) return (blocks * model.shape.block_size * LatentCache<E>(layer).row + 64) * element;
+  return (blocks * GqaCache<E>(layer, model.shape.block_size).block_values + 64) * element;
+}
+
+// Calls body with the element type of the cache.
+template <class Body>
+void with_cache_type(const Model& model, Body body) {
+  switch (model.shape.cache_type) {
+    case CACHE_F32: return body(F32());
+    case CACHE_F16: return body(F16());
+    case CACHE_BF16: return body(BF16());
+    case CACHE_INT8: return body(PackedInt8());
+    case CACHE_INT4: return body(PackedInt4());
+    case CACHE_F8: return body(PackedF8());
+  }
+  throw std::invalid_argument("unknown type of the cache");
 }
 
 void allocate_caches(Model& model) {
-  const size_t value = model.shape.cache_type == CACHE_F32 ? 4 : 2;
-  for (Layer* layer : model.all_layers()) layer->cache.allocate(cache_values(model, *layer) * value);
+  for (size_t i = 0; i < model.layers.size(); i++) {
+    Layer& layer = *model.layers[i];
+    layer.index = int(i);
+    if (model.sparsity.on()) layer.summary.allocate(summary_bytes(model, layer));
+  }
+  for (Layer* layer : model.all_layers())
+    with_cache_type(model, [&](auto type) { layer->cache.allocate(cache_bytes<decltype(type)>(model, *layer)); });
 }
 
 }  // namespace
@@ -195,6 +214,24 @@ int r1_put(Model* model, int at, int part, int expert, int source, int codec_num
   return fail(*model, error.what());
 }
 
+// Sets sparse attention, first before r1_finish; `heads` modes in all layers together. A later policy
+// estimates what it does not read only where the first one did.
+void r1_set_sparsity(Model* model, const R1Sparsity* sparsity, int heads) {
+  model->sparsity.options = *sparsity;
+  if (!model->layers[0]->cache.data()) model->sparsity.values = sparsity->correct;
+  model->sparsity.modes.assign(sparsity->modes, sparsity->modes + heads);
+}
+
+// Slots that sparse attention read, and slots of the contexts, since the last call; once per query row and head.
+void r1_take_read_slots(Model* model, int64_t* read, int64_t* context) {
+  *read = *context = 0;
+  for (auto& own : model->scratch) {
+    *read += own->read_slots;
+    *context += own->context_slots;
+    own->read_slots = own->context_slots = 0;
+  }
+}
+
 // Allocates caches and rotary tables; every tensor has been put.
 int r1_finish(Model* model) try {
   allocate_caches(*model);
@@ -226,7 +263,7 @@ int r1_finish(Model* model) try {
 
 // Frees the caches. No step can run until r1_allocate_cache.
 void r1_release_cache(Model* model) {
-  for (Layer* layer : model->all_layers()) layer->cache.clear();
+  for (Layer* layer : model->all_layers()) layer->cache.clear(), layer->summary.clear();
 }
 
 int r1_allocate_cache(Model* model) try {
@@ -239,11 +276,7 @@ int r1_allocate_cache(Model* model) try {
 int r1_step(Model* model, const R1Plan* plan) try {
   if (const char* message = wrong_plan(*model, *plan)) return fail(*model, message);
   if (!model->layers[0]->cache.data()) return fail(*model, "the cache is released");
-  switch (model->shape.cache_type) {
-    case CACHE_F32: step<F32>(*model, *plan); break;
-    case CACHE_F16: step<F16>(*model, *plan); break;
-    default: step<BF16>(*model, *plan); break;
-  }
+  with_cache_type(*model, [&](auto type) { step<decltype(type)>(*model, *plan); });
   promote_experts(*model);
   return 0;
 } catch (const std::exception& error) {

@@ -7,6 +7,7 @@
 #include "matmul.h"
 #include "pack.h"
 #include "residency.h"
+#include "sparsity.h"
 #include "threads.h"
 
 extern "C" {
@@ -50,13 +51,14 @@ struct R1Plan {
   float* out_hidden;  // [hidden_count][hidden]
   const int32_t* next_tokens;  // [rows] the token after each row, -1 where the step samples it; or null
   int32_t* out_drafts;         // [outputs] proposals for the token after the sampled one, -1 for none
+  const int32_t* prompt_lengths;  // [sequences] position from which rows are generated tokens; null: 0
 };
 
 }  // extern "C"
 
 namespace r1 {
 
-enum CacheType : int { CACHE_F32 = 0, CACHE_F16, CACHE_BF16 };
+enum CacheType : int { CACHE_F32 = 0, CACHE_F16, CACHE_BF16, CACHE_INT8, CACHE_INT4, CACHE_F8 };
 
 struct Layer {
   R1LayerShape shape{};
@@ -74,7 +76,8 @@ struct Layer {
   std::vector<ExpertPlace> places;  // of each expert
   std::vector<uint64_t> uses;       // tokens that each expert computed
   Matrix shared_gate_up, shared_down;
-  Memory cache;
+  Memory cache, summary;  // summaries of the cache's units, where attention is sparse
+  int index = 0;
   std::vector<float> cosines, sines;  // [position][rope_dim / 2], shared by layers of equal tables
   const float *cos_table = nullptr, *sin_table = nullptr;
 
@@ -132,6 +135,16 @@ struct Scratch {
   std::vector<int> valid, starts, pair_token, expert_of_part, resident_first;
   std::vector<float> score, choice;
   std::vector<char> open;
+
+  // Sparse attention: the selection of a tile, and slots read and visible since the last report.
+  Buffer<float> estimates, coarse_queries;
+  std::vector<const float*> coarse_pointers;
+  std::vector<const void*> summary_rows;
+  std::vector<size_t> summary_index;
+  std::vector<uint64_t> ranked;
+  std::vector<uint8_t> chosen;
+  std::vector<int> chosen_units;
+  int64_t read_slots = 0, context_slots = 0;
 };
 
 struct Model {
@@ -142,6 +155,7 @@ struct Model {
   std::unique_ptr<Layer> draft;  // the layer that drafts a token, or null
   std::vector<float> draft_embedding_norm, draft_state_norm, draft_head_norm;
   Matrix draft_projection;  // hidden x 2 hidden
+  Sparsity sparsity;
   Pool pool{1};
   std::vector<std::unique_ptr<Scratch>> scratch;
   std::string error;
