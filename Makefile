@@ -50,7 +50,7 @@ up: setup ## boot the local cluster and leave it running
 down: setup ## take the local cluster away without a trace
 	$(BIN)/r1-cluster down
 
-images: setup ## build the five full images (torch: 5 GB each, 25 GB of disk at the peak)
+images: setup ## build the six full images (three with torch, 5 GB each; 25 GB of disk at the peak)
 	$(BIN)/python -m r1_runtime.native.build --all
 	$(BIN)/r1-cluster build-image --all
 

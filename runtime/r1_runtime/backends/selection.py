@@ -15,6 +15,7 @@ from r1_runtime.backends.cpu.library import (
     NativeLibraryMissing,
     load_library,
 )
+from r1_runtime.backends.torch_package import INSTALL_TORCH, torch_installed, torch_missing
 from r1_runtime.checkpoint.source import Checkpoint, Encoding
 from r1_runtime.errors import OptionError
 
@@ -68,6 +69,7 @@ def choose_backend(
     native: Callable[[], object] = load_library,
     has_gpu: Callable[[], bool] = _NVIDIA.exists,
     has_triton: Callable[[], bool] = _triton_installed,
+    has_torch: Callable[[], bool] = torch_installed,
 ) -> BackendChoice:
     """Choose what computes the model.
 
@@ -82,6 +84,7 @@ def choose_backend(
         native: raises `NativeLibraryMissing` where the native library cannot be loaded.
         has_gpu: whether this machine has an NVIDIA device.
         has_triton: whether the kernel compiler of the CUDA backend is installed.
+        has_torch: whether torch is installed.
 
     Raises:
         OptionError: the options exclude each other or what this machine has.
@@ -91,7 +94,9 @@ def choose_backend(
         backend = _dividing(backend, ranks, reasons)
     chosen, where = _place(backend, device, native, has_gpu, has_triton, reasons)
     if chosen != "cpu":
-        _check_torch(chosen, dtype, quantization, cache_dtype)
+        if not has_torch():
+            raise _no_torch(backend, where, ranks, reasons[-1])
+        _check_torch_options(chosen, dtype, quantization, cache_dtype)
     stored = checkpoint.tensor("layers.0.self_attn.o_proj.weight").encoding
     codec = _QUANTIZATIONS.get(quantization, _DTYPES.get(dtype))
     torch_dtype = dtype if dtype in ("float32", "bfloat16") else "float32"
@@ -128,6 +133,19 @@ def _dividing(backend: str, ranks: int, reasons: list[str]) -> str:
         )
     reasons.append("Only the reference backend divides a model over ranks.")
     return "reference"
+
+
+def _no_torch(backend: str, where: str, ranks: int, reason: str) -> OptionError:
+    """Refuse a backend on torch where it is not installed; `reason` is that of the choice."""
+    if ranks > 1:
+        return torch_missing(f"a model over {ranks} ranks", "one rank")
+    if where != "cpu":
+        return torch_missing(f"the GPU {where}", "--device cpu")
+    if backend == "reference":
+        return torch_missing("--backend reference", "--backend cpu")
+    return torch_missing(
+        "the reference backend", f"a native library for the CPU backend. {reason.rstrip('.')}"
+    )
 
 
 def _torch_reasons(chosen: str, dtype: str, stored: Encoding, quantization: str) -> Iterator[str]:
@@ -178,7 +196,7 @@ def _place(
     return "cpu", "cpu"
 
 
-def _check_torch(chosen: str, dtype: str, quantization: str, cache_dtype: str) -> None:
+def _check_torch_options(chosen: str, dtype: str, quantization: str, cache_dtype: str) -> None:
     """Refuse the options that a backend on torch does not have, instead of ignoring them."""
     packs = quantization == "none" or (chosen == "cuda" and quantization == "int4")
     lacking = {
@@ -207,8 +225,8 @@ def _on_gpu(
         return "cuda", where
     if backend == "cuda":
         raise OptionError(
-            "command line: --backend cuda needs the package triton, which is not installed."
-            " Fix: install torch's CUDA build, which brings it."
+            "command line: --backend cuda needs the package triton, which is not installed. Fix:"
+            f" {INSTALL_TORCH}; torch's CUDA build brings triton."
         )
     reasons.append(
         f"The reference backend serves on {where}, several times slower: triton is not installed."
