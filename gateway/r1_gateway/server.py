@@ -63,6 +63,7 @@ class GatewayServer:
         self.gateway = Gateway(
             max_body_bytes=options.max_body_bytes,
             max_buffered_bytes=options.max_buffered_bytes,
+            fair_share=options.keys_file is not None,
             on_end=access.request_ended if access else None,
             on_invalid=access.invalid_request if access else None,
         )
