@@ -124,7 +124,7 @@ class Gateway:
         """Share the seats among ``count`` gateways."""
         count = max(1, count)
         if count != self.gateways:
-            self.gateways = count
+            self.gateways = self.limiter.gateways = count
             for key, route in self.routes.items():
                 route.update_pods(self._pods.get(key, {}), count)
 

@@ -43,34 +43,62 @@ class Window:
     """``day:2026-11-30`` or ``month:2026-11``."""
     ends: float
     """Unix seconds of the end."""
-    used: float = 0.0
-    unreported: float = 0.0
-    """Part of ``used`` that the shared store does not have yet."""
+    own: float = 0.0
+    """Charged by this gateway since its start."""
+    others: float = 0.0
+    """Charged by other gateways, and by earlier processes."""
 
-    def take(self, amount: float) -> None:
-        """Charge tokens; a negative amount is a refund."""
-        self.used += amount
-        self.unreported += amount
+    @property
+    def used(self) -> float:
+        """Charged by all."""
+        return self.own + self.others
 
 
 @dataclass(slots=True)
 class Account:
-    """Charges of one tenant on this gateway."""
+    """Charges of one tenant on this gateway, and what it knows of the others."""
 
     tenant: str
-    limits: TenantLimits
+    limits: TenantLimits = NO_LIMITS
     requests: TokenBucket | None = None
     tokens: TokenBucket | None = None
     windows: dict[str, Window] = field(default_factory=dict)
     """By kind, ``day`` and ``month``."""
-    unreported_requests: float = 0.0
-    unreported_tokens: float = 0.0
+    used_at: float = 0.0
+    """Monotonic seconds of the last request."""
+    total_requests: float = 0.0
+    """Charged to the limits per minute since the start of the process."""
+    total_tokens: float = 0.0
+    others: dict[str, float] = field(default_factory=dict)
+    """The same of the other gateways, when it was last read; by counter."""
 
-    def apply(self, limits: TenantLimits, now: float) -> None:
+    def apply(self, limits: TenantLimits, share: float, now: float) -> None:
         """Apply changed limits; what was charged stays charged."""
         self.limits = limits
-        self.requests = _resized(self.requests, limits.requests_per_minute, now)
-        self.tokens = _resized(self.tokens, limits.tokens_per_minute, now)
+        self.requests = _resized(self.requests, limits.requests_per_minute, share, now)
+        self.tokens = _resized(self.tokens, limits.tokens_per_minute, share, now)
+
+    def totals(self) -> list[tuple[str, float, float | None]]:
+        """This gateway's counters: name, total, and the end of a window in unix seconds."""
+        found: list[tuple[str, float, float | None]] = []
+        if self.requests is not None:
+            found.append((REQUESTS, self.total_requests, None))
+        if self.tokens is not None:
+            found.append((TOKENS, self.total_tokens, None))
+        found += [(window.name, window.own, window.ends) for window in self.windows.values()]
+        return found
+
+    def apply_others(self, name: str, total: float, now: float) -> None:
+        """Apply the other gateways' total of a counter."""
+        for window in self.windows.values():
+            if window.name == name:
+                window.others = total
+                return
+        bucket = self.requests if name == REQUESTS else self.tokens
+        before = self.others.get(name)
+        self.others[name] = total
+        if bucket is not None and before is not None and total > before:
+            bucket.take(total - before, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +112,18 @@ class Charge:
 
 
 class TenantLimiter:
-    """Accounts of all limited tenants."""
+    """Accounts of all limited tenants.
+
+    Without a shared store each of several gateways applies its part of every limit.
+    """
 
     def __init__(self, wall_clock: Callable[[], float] = time.time) -> None:
         self.accounts: dict[str, Account] = {}
+        self.shared = False
+        """Whether the accounts have the charges of all gateways."""
+        self.gateways = 1
         self._wall_clock = wall_clock
+        self._share = 1.0
 
     def charge(self, caller: Caller, tokens: float, now: float) -> Charge | None:
         """Charge a request of estimated ``tokens``; None for a tenant without limits.
@@ -102,6 +137,7 @@ class TenantLimiter:
         account = self._account(caller, now)
         windows = self._open_windows(account)
         for window, limit in windows:
+            limit *= self._share
             if window.used + min(tokens, limit) > limit:
                 raise _refused(
                     account, f"tokensPer{window.name.partition(':')[0].title()}", TOKENS, limit,
@@ -118,7 +154,7 @@ class TenantLimiter:
                 raise _refused(account, name, kind, bucket.capacity, seconds, headers)
         if account.requests is not None:
             account.requests.take(1.0, now)
-            account.unreported_requests += 1.0
+            account.total_requests += 1.0
         self._take(account, windows, tokens, now)
         return Charge(account, tokens, _headers(account, now))
 
@@ -130,26 +166,32 @@ class TenantLimiter:
             self._take(account, self._open_windows(account), difference, now)
 
     def _take(
-        self, account: Account, windows: list[tuple[Window, int]], tokens: float, now: float
+        self, account: Account, windows: list[tuple[Window, float]], tokens: float, now: float
     ) -> None:
         if account.tokens is not None:
             account.tokens.take(tokens, now)
-            account.unreported_tokens += tokens
+            account.total_tokens += tokens
         for window, _ in windows:
-            window.take(tokens)
+            window.own += tokens
 
     def _account(self, caller: Caller, now: float) -> Account:
-        account = self.accounts.get(caller.tenant)
-        if account is None:
-            account = self.accounts[caller.tenant] = Account(caller.tenant, NO_LIMITS)
-        if account.limits is not caller.limits:
-            account.apply(caller.limits, now)
-        return account
+        share = 1.0 if self.shared else 1.0 / max(self.gateways, 1)
+        if share != self._share:
+            self._share = share
+            for account in self.accounts.values():
+                account.apply(account.limits, share, now)
+        found = self.accounts.get(caller.tenant)
+        if found is None:
+            found = self.accounts[caller.tenant] = Account(caller.tenant)
+        if found.limits is not caller.limits:
+            found.apply(caller.limits, share, now)
+        found.used_at = now
+        return found
 
-    def _open_windows(self, account: Account) -> list[tuple[Window, int]]:
+    def _open_windows(self, account: Account) -> list[tuple[Window, float]]:
         """The current day and month of a tenant with such limits, and the limits."""
         limits = account.limits
-        found: list[tuple[Window, int]] = []
+        found: list[tuple[Window, float]] = []
         if limits.tokens_per_day is None and limits.tokens_per_month is None:
             return found
         at = self._wall_clock()
@@ -159,7 +201,7 @@ class TenantLimiter:
             window = account.windows.get(kind)
             if window is None or at >= window.ends:
                 window = account.windows[kind] = open_window(kind, at)
-            found.append((window, limit))
+            found.append((window, float(limit)))
         return found
 
 
@@ -173,9 +215,12 @@ def open_window(kind: str, at: float) -> Window:
     return Window(time.strftime("month:%Y-%m", date), calendar.timegm((year, month, 1, 0, 0, 0)))
 
 
-def _resized(bucket: TokenBucket | None, capacity: int | None, now: float) -> TokenBucket | None:
-    if capacity is None:
+def _resized(
+    bucket: TokenBucket | None, limit: int | None, share: float, now: float
+) -> TokenBucket | None:
+    if limit is None:
         return None
+    capacity = max(limit * share, 1.0)
     if bucket is None:
         return TokenBucket(capacity, now)
     bucket.resize(capacity, now)

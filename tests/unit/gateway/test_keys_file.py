@@ -83,7 +83,7 @@ def test_a_key_has_the_rights_of_its_tenant_and_may_only_narrow_them() -> None:
     assert caller is not None
     assert (caller.tenant, caller.key_id, caller.weight) == ("search", "ci", 2.0)
     assert (caller.default_class, caller.max_class) == (Q3, Q2)
-    assert caller.models == {"chat"}
+    assert caller.models == frozenset({"chat"})
     assert caller.limits == TenantLimits(requests_per_minute=60, tokens_per_day=10**9)
 
 
