@@ -105,6 +105,7 @@ def _native(plan: BackendPlan, threads: int) -> Backend:
         block_size=plan.sizes.block_size,
         max_positions=plan.sizes.max_model_len,
         threads=threads,
+        sparsity=plan.choice.sparsity,
     )
 
 
@@ -137,7 +138,9 @@ def _reference(plan: BackendPlan) -> Backend:
         device=plan.choice.device,
         with_draft_layer=plan.with_draft_layer,
     )
-    return ReferenceBackend(network, plan.blocks, plan.sizes.block_size)
+    return ReferenceBackend(
+        network, plan.blocks, plan.sizes.block_size, sparsity=plan.choice.sparsity
+    )
 
 
 def _divided(plan: BackendPlan, lost: Lost) -> ParallelBackend:

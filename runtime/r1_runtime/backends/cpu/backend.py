@@ -31,11 +31,12 @@ from r1_runtime.backends.cpu.library import (
     address,
     load_library,
 )
+from r1_runtime.backends.cpu.sparsity import native_sparsity
 from r1_runtime.backends.sampling_plan import SamplingPlan
 from r1_runtime.backends.step_plan import StepPlan, StepResult
-from r1_runtime.backends.cpu.sparsity import key_heads, native_sparsity
 from r1_runtime.checkpoint.decoding import decode
 from r1_runtime.checkpoint.source import Checkpoint, Encoding, StoredTensor
+from r1_runtime.sparsity.heads import key_heads
 from r1_runtime.sparsity.policy import DynamicSparseAttention
 
 _UNIT = 16  # slots of a key unit: blocks are multiples of it
@@ -143,6 +144,7 @@ class CpuBackend:
         )
         self._plan = Plan()
         self._sampling: SamplingPlan | None = None
+        self._sparse = sparsity is not None
         self._tokens = self._top_tokens = np.empty(0, np.int32)
         self._logprobs = self._top_logprobs = np.empty(0, np.float32)
         self._model = ctypes.c_void_p(self._library.r1_create(ctypes.byref(shape), threads))
@@ -184,11 +186,7 @@ class CpuBackend:
         native = native_sparsity(policy, heads)
         self._library.r1_set_sparsity(self._model, ctypes.byref(native), sum(heads))
 
-    def take_read_tokens(self) -> tuple[int, int]:
-        """Tokens that sparse attention read and tokens of the contexts, since the last call.
-
-        Both count once per layer, row and query head.
-        """
+    def _take_read_tokens(self) -> tuple[int, int]:
         read, context = ctypes.c_int64(), ctypes.c_int64()
         self._library.r1_take_read_slots(self._model, ctypes.byref(read), ctypes.byref(context))
         return read.value, context.value
@@ -233,11 +231,12 @@ class CpuBackend:
             hidden = np.empty((hidden_count, self.description.hidden_size), np.float32)
             native.hidden_rows, native.out_hidden = address(plan.hidden_rows), address(hidden)
         self._check(self._library.r1_step(self._model, ctypes.byref(native)))
+        reads = self._take_read_tokens() if self._sparse else (0, 0)
         del inputs  # the native step has read it
         tokens, logprobs = self._tokens[:outputs].copy(), self._logprobs[:outputs].copy()
         width = native.top_width
         if not width:
-            return StepResult(tokens, logprobs, hidden=hidden)
+            return StepResult(tokens, logprobs, hidden=hidden, attention_tokens=reads)
         counts = np.minimum(sampling.top_counts, self.description.vocab_size).tolist()
         top_tokens = self._top_tokens[: outputs * width].reshape(outputs, width)
         top_logprobs = self._top_logprobs[: outputs * width].reshape(outputs, width)
@@ -247,6 +246,7 @@ class CpuBackend:
             tuple(row[:count].copy() for row, count in zip(top_tokens, counts, strict=True)),
             tuple(row[:count].copy() for row, count in zip(top_logprobs, counts, strict=True)),
             hidden,
+            attention_tokens=reads,
         )
 
     def _set_inputs(self, plan: StepPlan) -> NDArray[np.int32]:
