@@ -65,6 +65,8 @@ class StepResult:
         top_logprobs: their log-probabilities, of the same lengths.
         hidden: [H, hidden_size] last hidden states after the final norm.
         drafts: [S] for each output row a proposal for the token after its token, or empty.
+        attention_tokens: cache tokens that sparse attention read, and tokens of those contexts; both
+            once per layer, row and query head.
     """
 
     tokens: Int32
@@ -73,6 +75,7 @@ class StepResult:
     top_logprobs: tuple[NDArray[np.float32], ...] = field(default=())
     hidden: NDArray[np.float32] = field(default_factory=lambda: _NO_HIDDEN)
     drafts: Int32 = field(default_factory=lambda: _NONE)
+    attention_tokens: tuple[int, int] = (0, 0)
 
 
 class Backend(Protocol):

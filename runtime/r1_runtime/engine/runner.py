@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from r1_runtime.backends.sampling_plan import NO_LOGPROB
 from r1_runtime.backends.step_plan import Backend, StepPlan, StepResult
-from r1_runtime.engine.messages import SampledRow, TokenLogprobs
+from r1_runtime.engine.messages import AttentionReads, SampledRow, TokenLogprobs
 from r1_runtime.engine.pooling import PooledStates, hidden_rows
 from r1_runtime.engine.sampling_arrays import SamplingPlans, SamplingRow, SequenceSampling
 from r1_runtime.engine.sampling_params import SamplingParams
@@ -27,6 +27,9 @@ class Runner:
         block_size: tokens per cache block.
         end_tokens: tokens that end an output; `min_tokens` excludes them.
         model_drafts: the backend proposes tokens by the model's own layer; `draft` returns them.
+
+    Attributes:
+        reads: what sparse attention read since the start.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Runner:
         model_drafts: bool = False,
     ) -> None:
         self.backend = backend
+        self.reads = AttentionReads()
         self._model_drafts = model_drafts
         self._pooled = PooledStates()
         self._proposals: dict[str, tuple[int, int]] = {}  # length of the sequence, token after it
@@ -51,6 +55,9 @@ class Runner:
         places = [place for chunk in step.chunks for place in output_rows(chunk)]
         plan = self._plan(step, places)
         result = self.backend.step(plan)
+        read, context = result.attention_tokens
+        self.reads.read += read
+        self.reads.context += context
         rows = [_sampled(result, row, *place) for row, place in enumerate(places)]
         if self._model_drafts:
             self._note_proposals(step, places, result)

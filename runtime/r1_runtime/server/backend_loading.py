@@ -115,6 +115,7 @@ def _native(plan: BackendPlan) -> CpuBackend:
         with_draft_layer=plan.with_draft_layer,
         gate=plan.experts.gate,
         residency=plan.experts.residency,
+        sparsity=plan.choice.sparsity,
     )
 
 
@@ -148,7 +149,9 @@ def _reference(plan: BackendPlan) -> Backend:
         with_draft_layer=plan.with_draft_layer,
         gate=plan.experts.gate,
     )
-    return ReferenceBackend(network, plan.blocks, plan.sizes.block_size)
+    return ReferenceBackend(
+        network, plan.blocks, plan.sizes.block_size, sparsity=plan.choice.sparsity
+    )
 
 
 def _divided(plan: BackendPlan, lost: Lost) -> ParallelBackend:

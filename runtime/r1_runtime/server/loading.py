@@ -38,6 +38,7 @@ from r1_runtime.server.memory import MemoryEstimate, Sizes, choose_block_count
 from r1_runtime.server.memory_need import memory_need
 from r1_runtime.server.options import ServeOptions, resolve_model
 from r1_runtime.server.sleep import Sleeper
+from r1_runtime.sparsity.options import sparsity_policy
 from r1_runtime.tokenizer.chat_tokenizer import ChatTokenizer
 from r1_runtime.tokenizer.open import open_tokenizer
 
@@ -129,7 +130,9 @@ def load(
         _settle_threads(runner, counts, limit)
     phases.end("warm-up")
     scheduler = _scheduler(options, plan.blocks, runner)
-    engine = Engine(scheduler, runner, tokenizer.decode, tokenizer.eos_ids, deliver)
+    engine = Engine(
+        scheduler, runner, tokenizer.decode, tokenizer.eos_ids, deliver, reads=runner.reads
+    )
     engine.start()
     sleeper = Sleeper(engine, scheduler.pool, runner, loader.load) if options.sleep_mode else None
     return LoadedModel(
@@ -226,6 +229,7 @@ def open_and_choose(options: ServeOptions) -> tuple[Path, Checkpoint, BackendCho
     path = resolve_model(options.base_model)
     checkpoint = open_checkpoint(path, positions=options.max_model_len)
     layout = options.group.layout
+    sparsity = sparsity_policy(options, path, checkpoint.description)
     choice = choose_backend(
         checkpoint,
         backend=options.backend,
@@ -233,6 +237,7 @@ def open_and_choose(options: ServeOptions) -> tuple[Path, Checkpoint, BackendCho
         dtype=options.dtype,
         quantization=options.quantization,
         cache_dtype=options.kv_cache_dtype,
+        sparsity=sparsity,
         ranks=layout.ranks,
     )
     check_layout(checkpoint.description, layout)

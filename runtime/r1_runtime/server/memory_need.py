@@ -8,6 +8,7 @@ from dataclasses import replace
 from r1_runtime.architecture.description import ModelDescription
 from r1_runtime.architecture.weight_names import weight_shapes
 from r1_runtime.backends.cpu.backend import packed_bytes
+from r1_runtime.backends.cpu.cache_size import block_bytes
 from r1_runtime.backends.parallel.group import RankGroup
 from r1_runtime.backends.parallel.layout import rank_layers
 from r1_runtime.backends.parallel.slices import weight_slices
@@ -41,7 +42,8 @@ def memory_need(
             with_draft_layer=with_draft_layer,
             resident_experts=experts.resident_fraction,
         )
-        return estimate_memory(description, sizes, weights, choice.cache_type.size)
+        block = block_bytes(description, choice.cache_type, sizes.block_size, choice.sparsity)
+        return replace(estimate_memory(description, sizes, weights, 0), block=block)
     size = 4 if choice.dtype == "float32" else 2
     if group.layout.ranks == 1:
         projection = 2 * description.hidden_size**2 if draft is not None else 0

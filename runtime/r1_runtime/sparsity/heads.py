@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from r1_runtime.architecture.description import LatentAttention, ModelDescription
 from r1_runtime.errors import OptionError
 
 FILE_NAME = "attention_heads.json"
@@ -35,6 +36,11 @@ class HeadModes:
         """One byte per head, layer by layer."""
         return bytes(mode for layer in self.layers for mode in layer)
 
+    def describe(self) -> str:
+        """Number of heads of each mode."""
+        each = [mode for layer in self.layers for mode in layer]
+        return ", ".join(f"{each.count(mode)} {mode.name.lower()} heads" for mode in HeadMode)
+
     def check(self, heads: tuple[int, ...], origin: str) -> None:
         """Compare with the key heads of each layer of a model.
 
@@ -47,6 +53,14 @@ class HeadModes:
                 f"{origin}: it has modes for key heads {_shape(found)}, but the model has"
                 f" {_shape(heads)}. Fix: profile this model, or remove the option."
             )
+
+
+def key_heads(description: ModelDescription) -> tuple[int, ...]:
+    """Key heads of each layer; latent attention has one."""
+    return tuple(
+        1 if isinstance(layer.attention, LatentAttention) else layer.attention.kv_heads
+        for layer in description.layers
+    )
 
 
 def uniform(heads: tuple[int, ...], mode: HeadMode) -> HeadModes:

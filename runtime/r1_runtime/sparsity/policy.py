@@ -87,6 +87,17 @@ class DynamicSparseAttention:
         """Last units that a window head reads; the last one may not be full."""
         return units(self.window) + 1
 
+    def describe(self) -> str:
+        """One line for the log."""
+        low, high = self.drop_range
+        second = f", then {low:.0%} to {high:.0%} of those" if self.adaptive else ""
+        where = "prompts and generated tokens" if self.prompts else "generated tokens"
+        modes = "" if self.heads is None else "; " + self.heads.describe()
+        return (
+            f"{where} from {self.from_context} tokens of context on drop {self.sparsity:.0%} of the"
+            f" units{second}{modes}"
+        )
+
     def kept(self, candidates: int) -> int:
         """Units that the coarse stage keeps of `candidates`."""
         return _ceil(1.0 - self.sparsity, candidates)
@@ -97,10 +108,6 @@ class DynamicSparseAttention:
             return kept, kept
         low, high = self.drop_range
         return _ceil(1.0 - high, kept), _ceil(1.0 - low, kept)
-
-    def summary_rows_per_unit(self, *, latent: bool) -> int:
-        """Rows of a summary: mean and range of keys, and the mean value, which latents have already."""
-        return 3 if self.correction and not latent else 2
 
 
 def units(tokens: int) -> int:

@@ -68,6 +68,43 @@ def tiles(
         begin = end
 
 
+def attend_rows(
+    policy: DynamicSparseAttention,
+    mode: HeadMode,
+    queries: Tensor,
+    positions: Tensor,
+    prompt_length: int,
+    keys: Tensor,
+    values: Tensor,
+    tile_heads: int | None = None,
+) -> Tensor:
+    """Attention of adjacent rows of one sequence with one key head.
+
+    Args:
+        policy: the policy.
+        mode: of the key head.
+        queries: [n, heads, d] scaled queries of the heads that share the key head.
+        positions: [n] position of each row.
+        prompt_length: position from which rows are generated tokens.
+        keys: [S, d] keys of the context, by position.
+        values: [S, v].
+        tile_heads: heads that decide the size of tiles, where heads that share a key choose in
+            groups; None for `heads`.
+
+    Returns:
+        [n, heads, v].
+    """
+    count, heads, _ = queries.shape
+    mixed = queries.new_empty(count, heads, values.shape[-1])
+    for tile in tiles(policy, positions.tolist(), prompt_length, tile_heads or heads):
+        rows = slice(tile.begin, tile.end)
+        each = positions[rows].repeat_interleave(heads)
+        kind = mode if tile.sparse else HeadMode.DENSE
+        out, _ = attend(policy, kind, queries[rows].flatten(0, 1), each, keys, values)
+        mixed[rows] = out.view(tile.end - tile.begin, heads, -1)
+    return mixed
+
+
 def attend(
     policy: DynamicSparseAttention,
     mode: HeadMode,

@@ -11,6 +11,7 @@ from r1_bench.runtime.load import SAMPLED, Client
 from r1_bench.runtime.servers import ours, running
 from r1_cluster.control_plane.controlplane import free_ports
 from r1_runtime.backends.cpu.backend import packed_bytes
+from r1_runtime.backends.cpu.cache_size import block_bytes
 from r1_runtime.backends.selection import choose_backend
 from r1_runtime.checkpoint.open import open_checkpoint
 
@@ -24,7 +25,7 @@ def size_row(label: str, path: Path, client: Client) -> BenchmarkRow:
     checkpoint = open_checkpoint(path)
     choice = choose_backend(checkpoint, backend="cpu")
     weights = packed_bytes(checkpoint, choice.codecs)
-    cache = _TOKENS * checkpoint.description.cache_values_per_token() * choice.cache_type.size
+    cache = _TOKENS // _BLOCK * block_bytes(checkpoint.description, choice.cache_type, _BLOCK)
     arguments = ("--max-model-len", "256", "--num-blocks", str(_TOKENS // _BLOCK))
     cpus = {min(os.sched_getaffinity(0))}
     with running("ours", ours(str(path), 1, port, arguments), port, cpus) as server:

@@ -33,13 +33,14 @@ from r1_runtime.backends.cpu.library import (
     address,
     load_library,
 )
-from r1_runtime.backends.cpu.sparsity import key_heads, native_sparsity
+from r1_runtime.backends.cpu.sparsity import native_sparsity
 from r1_runtime.backends.sampling_plan import SamplingPlan
 from r1_runtime.backends.step_plan import StepPlan, StepResult
 from r1_runtime.checkpoint.decoding import decode
 from r1_runtime.checkpoint.source import Checkpoint, Encoding, StoredTensor
 from r1_runtime.experts.dynamic_gate import DynamicGate
 from r1_runtime.experts.residency import ExpertResidency, ExpertTotals, Uses
+from r1_runtime.sparsity.heads import key_heads
 from r1_runtime.sparsity.policy import DynamicSparseAttention
 
 _UNIT = 16  # slots of a key unit: blocks are multiples of it
@@ -181,6 +182,7 @@ class CpuBackend:
         self._totals = ExpertTotals()
         self._plan = Plan()
         self._sampling: SamplingPlan | None = None
+        self._sparse = sparsity is not None
         self._tokens = self._drafts = self._top_tokens = np.empty(0, np.int32)
         self._logprobs = self._top_logprobs = np.empty(0, np.float32)
         self._model = ctypes.c_void_p(self._library.r1_create(ctypes.byref(shape), threads))
@@ -260,11 +262,7 @@ class CpuBackend:
         native = native_sparsity(policy, heads)
         self._library.r1_set_sparsity(self._model, ctypes.byref(native), sum(heads))
 
-    def take_read_tokens(self) -> tuple[int, int]:
-        """Tokens that sparse attention read and tokens of the contexts, since the last call.
-
-        Both count once per layer, row and query head.
-        """
+    def _take_read_tokens(self) -> tuple[int, int]:
         read, context = ctypes.c_int64(), ctypes.c_int64()
         self._library.r1_take_read_slots(self._model, ctypes.byref(read), ctypes.byref(context))
         return read.value, context.value
@@ -311,12 +309,15 @@ class CpuBackend:
         drafts = len(plan.next_tokens) > 0
         native.next_tokens = address(plan.next_tokens) if drafts else None
         self._check(self._library.r1_step(self._model, ctypes.byref(native)))
+        reads = self._take_read_tokens() if self._sparse else (0, 0)
         del inputs  # the native step has read it
         tokens, logprobs = self._tokens[:outputs].copy(), self._logprobs[:outputs].copy()
         proposals = self._drafts[: outputs if drafts else 0].copy()
         width = native.top_width
         if not width:
-            return StepResult(tokens, logprobs, hidden=hidden, drafts=proposals)
+            return StepResult(
+                tokens, logprobs, hidden=hidden, drafts=proposals, attention_tokens=reads
+            )
         counts = sampling.top_counts.clip(0, self.description.vocab_size).tolist()
         top_tokens = self._top_tokens[: outputs * width].reshape(outputs, width)
         top_logprobs = self._top_logprobs[: outputs * width].reshape(outputs, width)
@@ -327,6 +328,7 @@ class CpuBackend:
             tuple(row[:count].copy() for row, count in zip(top_logprobs, counts, strict=True)),
             hidden,
             proposals,
+            attention_tokens=reads,
         )
 
     def _set_inputs(self, plan: StepPlan) -> NDArray[np.int32]:

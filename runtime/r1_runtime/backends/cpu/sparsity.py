@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from r1_runtime.architecture.description import LatentAttention, ModelDescription
 from r1_runtime.backends.cpu.library import Sparsity
 from r1_runtime.sparsity.heads import HeadMode, uniform
 from r1_runtime.sparsity.policy import DynamicSparseAttention
-
-
-def key_heads(description: ModelDescription) -> tuple[int, ...]:
-    """Key heads of each layer; latent attention has one."""
-    return tuple(
-        1 if isinstance(layer.attention, LatentAttention) else layer.attention.kv_heads
-        for layer in description.layers
-    )
 
 
 def native_sparsity(policy: DynamicSparseAttention, heads: tuple[int, ...]) -> Sparsity:
