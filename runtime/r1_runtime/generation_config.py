@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r1_common.untrusted_json import InvalidJson, parse_json
 from r1_runtime.errors import ModelLoadError
+from r1_runtime.json_files import read_json_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,7 @@ def read_generation_defaults(folder: Path) -> GenerationDefaults:
     path = folder / "generation_config.json"
     if not path.is_file():
         return GenerationDefaults()
-    try:
-        raw = parse_json(path.read_bytes())
-    except (InvalidJson, OSError) as error:
-        raise ModelLoadError(path, f"not readable as JSON ({error}).", "copy it again.") from error
-    if not isinstance(raw, Mapping):
-        raise ModelLoadError(path, "not a JSON object.", "copy it again.")
+    raw = read_json_object(path)
     return GenerationDefaults(
         temperature=_number(raw, "temperature", 1.0, (0.0, 2.0), path),
         top_p=_number(raw, "top_p", 1.0, (math.ulp(0.0), 1.0), path),
