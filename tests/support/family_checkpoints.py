@@ -28,7 +28,9 @@ from tiny_checkpoints import (
     write_qwen3_moe,
 )
 
-MESSAGES = [{"role": "user", "content": "What does the gateway do until a replica is ready?"}]
+MESSAGES: list[Any] = [
+    {"role": "user", "content": "What does the gateway do until a replica is ready?"}
+]
 _SMALLEST_GAP = 0.02  # between the two best logits: rounding decides no token
 
 
