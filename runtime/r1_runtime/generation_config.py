@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r1_common.untrusted_json import InvalidJson, parse_json
 from r1_runtime.errors import ModelLoadError
+from r1_runtime.json_files import read_json_object
 
 _log = logging.getLogger("r1_runtime")
 # Fields without an effect on an output of this server, and values that mean the same as no field.
@@ -80,12 +80,7 @@ def read_generation_defaults(folder: Path) -> GenerationDefaults:
     path = folder / "generation_config.json"
     if not path.is_file():
         return GenerationDefaults()
-    try:
-        raw = parse_json(path.read_bytes())
-    except (InvalidJson, OSError) as error:
-        raise ModelLoadError(path, f"not readable as JSON ({error}).", "copy it again.") from error
-    if not isinstance(raw, Mapping):
-        raise ModelLoadError(path, "not a JSON object.", "copy it again.")
+    raw = read_json_object(path)
     ignored = sorted(name for name, value in raw.items() if _is_ignored(name, value))
     if ignored:
         shown = ", ".join(f"{name}={raw[name]!r}"[:80] for name in ignored)

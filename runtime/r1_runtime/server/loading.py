@@ -34,7 +34,7 @@ from r1_runtime.server.backend_loading import (
 )
 from r1_runtime.server.expert_policy import ExpertPolicy, expert_policy
 from r1_runtime.server.limits import Limits
-from r1_runtime.server.memory import MemoryEstimate, Sizes, choose_block_count
+from r1_runtime.server.memory import MemoryEstimate, Sizes, choose_block_count, size_text
 from r1_runtime.server.memory_need import memory_need
 from r1_runtime.server.options import ServeOptions, resolve_model
 from r1_runtime.server.sleep import Sleeper
@@ -294,7 +294,7 @@ def explain_plan(options: ServeOptions) -> str:
         checkpoint, sizes, choice, options.group, with_draft_layer=drafts, experts=experts
     )
     layout = options.group.layout
-    gib = 2**30
+    blocks = sizes.requested_blocks
     lines = [
         (
             f"{path.name}: {description.family}, {description.parameter_count() / 1e6:.1f} M "
@@ -303,8 +303,8 @@ def explain_plan(options: ServeOptions) -> str:
         *choice.reasons,
         *([layout.describe()] if layout.ranks > 1 else []),
         (
-            f"Weights need {need.weights / gib:.2f} GiB, a cache of {sizes.requested_blocks} blocks "
-            f"{sizes.requested_blocks * need.block / gib:.2f} GiB, a step {need.step / gib:.2f} GiB."
+            f"Weights need {size_text(need.weights)}, a cache of {blocks} blocks "
+            f"{size_text(blocks * need.block)}, a step {size_text(need.step)}."
         ),
         f"Threads: {options.threads} by --threads."
         if options.threads

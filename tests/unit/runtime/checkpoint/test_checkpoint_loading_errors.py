@@ -117,6 +117,22 @@ def truncate(name: str) -> Callable[[Path], None]:
     return cut
 
 
+def empty(name: str) -> Callable[[Path], None]:
+    def cut(folder: Path) -> None:
+        (folder / name).write_bytes(b"")
+
+    return cut
+
+
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def file_instead(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("weights")
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -124,7 +140,10 @@ def truncate(name: str) -> Callable[[Path], None]:
         (remove("model.safetensors"), "no \\*.safetensors file"),
         (truncate("config.json"), "not readable as JSON"),
         (truncate("model.safetensors"), "not a readable safetensors file"),
-        (shutil.rmtree, "no such folder"),
+        (empty("model.safetensors"), "not a readable safetensors file .* empty"),
+        (pickled, "pytorch_model.bin has another format.* Fix: convert the weights"),
+        (shutil.rmtree, "no such folder.* Fix: mount or download"),
+        (file_instead, "neither a folder nor a \\*.gguf file"),
     ],
 )
 def test_missing_and_broken_files_are_named(
@@ -173,7 +192,7 @@ def test_a_sharded_checkpoint_opens_by_its_index(folder: Path, tiny_checkpoint: 
 )
 def test_a_damaged_shard_index_is_named(folder: Path, text: str) -> None:
     (folder / "model.safetensors.index.json").write_text(text)
-    with pytest.raises(ModelLoadError, match="not a readable shard index"):
+    with pytest.raises(ModelLoadError, match=r"index\.json: not (a readable shard index|.*JSON)"):
         open_checkpoint(folder)
 
 
