@@ -10,6 +10,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from urllib.parse import unquote_to_bytes
 
 import orjson
@@ -22,7 +23,7 @@ from r1_gateway.admission.classes import choose_class
 from r1_gateway.admission.fair_share_queue import FairShareQueue
 from r1_gateway.http.byte_budget import ByteBudget
 from r1_gateway.http.completion_request import parse_completion, with_model
-from r1_gateway.http.errors import ApiError, bad_request
+from r1_gateway.http.errors import ApiError, bad_request, unavailable
 from r1_gateway.http.http_request import HttpRequest
 from r1_gateway.http.reply import Connection, Reply
 from r1_gateway.http.response_head import CROSS_ORIGIN
@@ -31,7 +32,8 @@ from r1_gateway.routes.exchange import Exchange
 from r1_gateway.routes.route import Route, RouteRequest
 from r1_gateway.routes.route_spec import ModelTable, build_model_table
 from r1_gateway.tenants.caller import ANONYMOUS, Caller
-from r1_gateway.tenants.keys import KeyRing
+from r1_gateway.tenants.jwt_tokens import SigningKeysUnavailable, TokenVerifier
+from r1_gateway.tenants.keys import KeyRing, bearer_token
 from r1_gateway.tenants.limits import NO_LIMITS
 from r1_gateway.tenants.prices import FREE
 from r1_gateway.tenants.tenant_limiter import Charge, LimitReached, TenantLimiter
@@ -69,6 +71,7 @@ class Gateway:
         self.routes: dict[str, Route] = {}
         self.models = ModelTable()
         self.keys: KeyRing | None = None
+        self.tokens = TokenVerifier()
         self.limiter = TenantLimiter()
         self.usage = UsageByTenant()
         self._new_queue: Callable[[], ClassQueue[RouteRequest]] = (
@@ -157,7 +160,9 @@ class Gateway:
                 return
             self._serve_models(reply, request, request_id)
         except ApiError as error:
-            caller = None if self.keys is None else self._find_caller(request)
+            caller = None
+            with suppress(SigningKeysUnavailable):
+                caller = self._find_caller(request)
             self.count_invalid(error, request_id, caller)
             reply.write_error(error, _headers(reply, request, request_id))
         reply.exchange_done()
@@ -262,21 +267,32 @@ class Gateway:
     def _authenticate(self, request: HttpRequest) -> Caller:
         if self.keys is None:
             return ANONYMOUS
-        caller = self._find_caller(request)
+        try:
+            caller = self._find_caller(request)
+        except SigningKeysUnavailable:
+            raise unavailable(
+                "signing_keys_unavailable", "the keys of the token's issuer were not read yet", 2.0
+            ) from None
         if caller is None:
             raise ApiError(
                 401,
                 "invalid_request_error",
                 "invalid_api_key",
-                "missing or unknown API key: send 'Authorization: Bearer <key>'",
+                "missing, unknown or expired API key: send 'Authorization: Bearer <key>'",
                 headers=b"www-authenticate: Bearer\r\n",
             )
         return caller
 
     def _find_caller(self, request: HttpRequest) -> Caller | None:
-        """The caller by its credential; None for an unknown one."""
-        keys = self.keys
-        return None if keys is None else keys.find(request.first.get(b"authorization"))
+        """The caller by its key or token; None for an unknown one."""
+        authorization = request.first.get(b"authorization")
+        if self.keys is None or authorization is None:
+            return None
+        caller = self.keys.find(authorization)
+        if caller is None and self.keys.jwt is not None:
+            token = bearer_token(authorization)
+            return None if token is None else self.tokens.find(token)
+        return caller
 
     def _find_route(self, model: str, caller: Caller) -> Route:
         key = self.models.routes.get(model)

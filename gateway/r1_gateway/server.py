@@ -134,6 +134,8 @@ class GatewayServer:
         for watch in self._files:
             supervisor.start(f"watch of {watch.path}", watch.run)
         supervisor.start("deadline sweep", self._sweep)
+        if options.keys_file is not None:
+            supervisor.start("signing keys of tokens", gateway.tokens.run)
         if self._shared_usage is not None:
             supervisor.start("usage in Redis", self._shared_usage.run)
         if self._discovery is not None:

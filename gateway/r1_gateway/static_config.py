@@ -140,6 +140,8 @@ def watch_keys(path: Path, gateway: Gateway) -> FileWatch:
         for problem in keys.problems:
             logger.error("%s: %s", path, problem)
         gateway.keys = keys
+        gateway.tokens.apply(keys.jwt, keys.tenants)
+        gateway.usage.declare(sorted({caller.tenant for caller in keys.by_digest.values()}))
 
     watch = FileWatch(path, use)
     return watch

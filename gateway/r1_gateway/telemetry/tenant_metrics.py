@@ -18,8 +18,7 @@ def _by_class(
     def samples(usage: UsageByTenant) -> Samples:
         for tenant, each in usage.tenants.items():
             for name, value in zip(CLASS_NAMES, read(each), strict=True):
-                if value:
-                    yield (tenant, name), value
+                yield (tenant, name), value
 
     return samples
 

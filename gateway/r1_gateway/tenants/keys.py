@@ -6,10 +6,13 @@ The file holds SHA-256 digests, never keys, so that reading it gives no access::
                             "limits": {"requestsPerMinute": 600, "tokensPerMinute": 200000,
                                        "tokensPerDay": 50000000, "tokensPerMonth": 1000000000}}},
      "keys": {"<sha256 of the key, hex>": {"tenant": "search", "name": "ci", "maxClass": "Q3"}},
-     "prices": {"*": {"input": 0.27, "output": 1.1}}}
+     "prices": {"*": {"input": 0.27, "output": 1.1}},
+     "jwt": {"issuer": "https://login.example.com", "audience": "r1", "tenantClaim": "team",
+             "jwksUrl": "https://login.example.com/.well-known/jwks.json"}}
 
 Every field but a key's ``tenant`` is optional.  A key may narrow its tenant's class and models.
-``prices`` are per million tokens, by model.  A file with digests at its top level has the keys only.
+``prices`` are per million tokens, by model.  ``jwt`` accepts tokens of an issuer as keys
+(:mod:`~r1_gateway.tenants.jwt_tokens`).  A file with digests at its top level has the keys only.
 
 An invalid entry is rejected by name and has no effect beyond itself: the entry's earlier version
 stays in force, and all others are applied.
@@ -27,6 +30,7 @@ from typing import TypeVar
 from r1_common.contracts.priority_classes import PriorityClass, UnknownClass, parse_class
 from r1_common.untrusted_json import convert_errors
 from r1_gateway.tenants.caller import Caller
+from r1_gateway.tenants.jwt_tokens import JwtSettings
 from r1_gateway.tenants.limits import FIELDS, NO_LIMITS, TenantLimits
 from r1_gateway.tenants.prices import Price, Prices
 
@@ -56,6 +60,7 @@ class KeyRing:
     tenants: Mapping[str, Caller] = field(default_factory=dict)
     """Each declared tenant's rights, without a key."""
     prices: Prices = field(default_factory=Prices)
+    jwt: JwtSettings | None = None
     problems: tuple[str, ...] = ()
     """A message for each rejected entry."""
 
@@ -98,8 +103,15 @@ def parse_keys(document: object, earlier: KeyRing | None = None) -> KeyRing:
         problems,
     )
     prices = _each(document, "prices", _price, before.prices.by_model, problems)
+    tokens = _each(
+        {"jwt": {"jwt": document["jwt"]} if "jwt" in document else {}},
+        "jwt",
+        _jwt,
+        {} if before.jwt is None else {"jwt": before.jwt},
+        problems,
+    )
     keys = {digest.lower(): caller for digest, caller in keys.items()}
-    return KeyRing(keys, tenants, Prices(prices), tuple(problems))
+    return KeyRing(keys, tenants, Prices(prices), tokens.get("jwt"), tuple(problems))
 
 
 def _each(
@@ -228,6 +240,19 @@ def _limits(value: object, where: str) -> TenantLimits:
                 f"{where}: limits.{name} must be a whole number from 1 to {LARGEST_LIMIT}"
             )
     return TenantLimits(**{FIELDS[name]: limit for name, limit in fields.items()})  # type: ignore[arg-type]
+
+
+def _jwt(name: str, entry: object) -> JwtSettings:
+    fields = _fields(entry, {"issuer", "audience", "jwksUrl", "tenantClaim"}, name)
+    values = {key: fields.get(key) for key in ("issuer", "audience", "jwksUrl")}
+    claim = fields.get("tenantClaim", "tenant")
+    for key, value in {**values, "tenantClaim": claim}.items():
+        if not isinstance(value, str) or not value:
+            raise InvalidKeys(f"{name}: {key} must be a non-empty string")
+    url = str(values["jwksUrl"])
+    if not url.startswith(("https://", "http://")):
+        raise InvalidKeys(f"{name}: jwksUrl must begin with https:// or http://")
+    return JwtSettings(str(values["issuer"]), str(values["audience"]), url, str(claim))
 
 
 def _price(model: str, entry: object) -> Price:

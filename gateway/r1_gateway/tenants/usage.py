@@ -8,6 +8,7 @@ when it gets one again, which readers of counters treat as a restart.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from r1_common.contracts.priority_classes import CLASSES
@@ -51,6 +52,13 @@ class UsageByTenant:
         self._named = named
         self._tokens: Counter[str] = Counter()
         self._unranked = 0
+
+    def declare(self, tenants: Iterable[str]) -> None:
+        """Give names to known tenants while there are any, with zeros that a scrape can see."""
+        for tenant in tenants:
+            if len(self.tenants) - (OTHER in self.tenants) >= self._named:
+                return
+            self.tenants.setdefault(tenant, TenantUsage())
 
     def of(self, tenant: str) -> TenantUsage:
         """The counters of a tenant, its own or those of ``other``."""

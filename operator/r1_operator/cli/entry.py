@@ -20,6 +20,7 @@ from r1_operator.cli.output import FAILED, OK, USAGE, CommandFailed
 COMMANDS = {
     "status": "show R1Inferences with their desired and available replicas and their problems",
     "explain": "explain the replica count of a resource: the last scaling decisions with all inputs",
+    "usage": "show requests, tokens, waits and cost of each tenant, from Prometheus",
     "backtest": "backtest a scaling policy on the load history in Prometheus",
     "whatif": "replay the last days with other settings",
     "demo": "run a local cluster with two models and a recorded day of load in 10 min",
@@ -39,6 +40,7 @@ examples:
   kubectl apply -f model.yaml      create an R1Inference
   r1 status                        show all R1Inferences
   r1 explain production-r1         explain its replica count
+  r1 usage --since 7d --by tenant --prometheus URL   tokens and cost of each tenant
   r1 backtest production-r1 --prometheus URL         cost of its policy and of other policies
   r1 whatif production-r1 --prometheus URL --max 6   replay the last days with maxReplicas 6
   r1 leaderboard --trace load.csv  cost of each scaling policy on a recorded load
