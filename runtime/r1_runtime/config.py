@@ -19,6 +19,7 @@ from r1_runtime.errors import OptionError
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 BACKENDS = ("auto", "cpu", "cuda", "reference")
 QUANTIZATIONS = ("none", "int8", "int4")
+_OptionContainer = argparse._ActionsContainer
 GROUPS: dict[str, str] = {}
 """Title and explanation of a group of options in `--help`, by the `group` of its fields."""
 
@@ -188,7 +189,7 @@ def add_options(parser: argparse.ArgumentParser, cls: type) -> None:
     the command line and Python report the same error.
     """
     hints = typing.get_type_hints(cls)
-    groups: dict[str, Any] = {"": parser}
+    groups: dict[str, _OptionContainer] = {"": parser}
     for each, described in described_fields(cls):
         if described.group not in groups:
             title = described.group

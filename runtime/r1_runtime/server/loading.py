@@ -110,7 +110,7 @@ def load(
     ends = (*description.eos_token_ids, *defaults.eos_ids)
     tokenizer = open_tokenizer(path, description.vocab_size, ends)
     phases.end("tokenizer")
-    plan, need = _backend_plan(options, path, checkpoint, choice)
+    plan, need = backend_plan(options, path, checkpoint, choice)
     loader = BackendLoader(plan, lost)
     backend = loader.load()
     phases.end("weights")
@@ -138,10 +138,14 @@ def load(
     )
 
 
-def _backend_plan(
+def backend_plan(
     options: ServeOptions, path: Path, checkpoint: Checkpoint, choice: BackendChoice
 ) -> tuple[BackendPlan, MemoryEstimate]:
-    """What is loaded, with as many cache blocks as the memory allows, and the memory it needs."""
+    """What is loaded, with as many cache blocks as the memory allows, and the memory it needs.
+
+    Raises:
+        OptionError: the cache blocks or the weights do not fit, or the options exclude each other.
+    """
     sizes = _sizes(options, checkpoint.description)
     need = memory_need(checkpoint, sizes, choice, options.group)
     threads = options.threads or max(1, options.cpus // len(options.group.local_ranks))
