@@ -8,6 +8,17 @@ from typing import Any
 from r1_runtime.config import R1Config, described_fields, flag_of
 
 _DTYPES = {"auto": "Auto", "float32": "Float32", "bfloat16": "BFloat16"}
+_GROUPED: dict[str, tuple[str, str, dict[Any, str]]] = {
+    "quantization": ("quantization", "weights", {"int8": "Int8", "int4": "Int4"}),
+    "kv_cache_dtype": (
+        *("cache", "dtype"),
+        {"float32": "Float32", "float16": "Float16", "bfloat16": "BFloat16"},
+    ),
+    "prefix_caching": ("cache", "prefixCaching", {False: "Disabled"}),
+    "speculation": ("speculation", "type", {"ngram": "NGram", "mtp": "MTP"}),
+    "max_drafts": ("speculation", "maxDrafts", {}),
+}
+"""Object and field of `spec.runtime` for a field of `R1Config`, and the names of its values."""
 _SITE = ("base_model", "threads", "device", "backend")
 """Set by the operator or the machine, not by a choice of techniques."""
 
@@ -22,14 +33,16 @@ def manifest(config: R1Config) -> str:
             continue
         field = _field(each.name, value)
         if field is not None:
-            runtime |= field
+            for key, given in field.items():
+                known = runtime.get(key)
+                runtime[key] = known | given if isinstance(known, dict) else given
             continue
         flag = flag_of(each.name, described)
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         arguments += [flag] if isinstance(value, bool) else [f"{flag}={text}"]
     lines = ["spec:"] if runtime or arguments else ["spec: {}"]
     if runtime:
-        lines += ["  runtime:", *(f"    {name}: {value}" for name, value in runtime.items())]
+        lines += ["  runtime:", *(f"    {name}: {_yaml(value)}" for name, value in runtime.items())]
     if arguments:
         lines += ["  engine:", "    args:", *(f"    - {json.dumps(each)}" for each in arguments)]
     return "\n".join(lines) + "\n"
@@ -39,6 +52,9 @@ def _field(name: str, value: Any) -> dict[str, Any] | None:
     """The field of `spec.runtime` with this value, or None where there is none."""
     if name == "dtype" and value in _DTYPES:
         return {"dtype": _DTYPES[value]}
+    group, key, values = _GROUPED.get(name, ("", "", {}))
+    if group:
+        return {group: {key: values.get(value, value)}}
     if name == "max_num_seqs":
         return {"maxConcurrentSequences": value}
     if name == "max_model_len":
@@ -46,3 +62,10 @@ def _field(name: str, value: Any) -> dict[str, Any] | None:
     if name == "num_blocks":
         return {"kvCacheBlocks": value}
     return None
+
+
+def _yaml(value: Any) -> str:
+    """A value or a flat object in one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {_yaml(each)}" for name, each in value.items()) + "}"
+    return str(value)

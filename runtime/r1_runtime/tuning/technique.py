@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from r1_runtime.architecture.description import ModelDescription
 from r1_runtime.config import R1Config
 from r1_runtime.quality.configuration import LoadedConfiguration
 
@@ -57,10 +56,6 @@ class Bars:
     prefill: float | None = None
 
 
-def _everywhere(_: ModelDescription) -> str:
-    return ""
-
-
 @dataclass(frozen=True, slots=True)
 class Technique:
     """One row of the table of techniques.
@@ -75,7 +70,6 @@ class Technique:
             bits.
         workload: what is computed to measure it.
         read_share: after an evaluation, share of the cached tokens that attention has read.
-        refused: reason why a model cannot use it, or an empty text.
     """
 
     name: str
@@ -86,7 +80,6 @@ class Technique:
     time_baseline: Mapping[str, Any] = field(default_factory=lambda: DENSE)
     workload: Workload = Workload.EVALUATION
     read_share: Callable[[LoadedConfiguration], float] | None = None
-    refused: Callable[[ModelDescription], str] = _everywhere
 
     def applied(self, config: R1Config) -> R1Config:
         """The configuration with the technique.

@@ -25,7 +25,7 @@ def test_tune_writes_a_manifest_that_keeps_the_budget(
     result = json.loads(capsys.readouterr().out)
     assert [each["name"] for each in result["techniques"]] == names.split(",")
     assert "INT8 weights" in result["chosen"]
-    assert "--quantization=int8" in out.read_text() == result["manifest"]
+    assert "quantization: {weights: Int8}" in out.read_text() == result["manifest"]
     assert "--quantization" in result["arguments"]
     [reuse] = [each for each in result["techniques"] if each["name"] == "prefix cache"]
     assert reuse["equalTexts"] == 1.0

@@ -144,9 +144,14 @@ def test_manifest_has_fields_where_the_resource_has_them_and_arguments_elsewhere
     yaml = pytest.importorskip("yaml")
     config = R1Config(
         base_model="x", threads=1, dtype="float32", quantization="int4", max_num_seqs=4,
-        prefix_caching=False,
+        prefix_caching=False, kv_cache_dtype="float16", block_size=32,
     )  # fmt: skip
     spec = yaml.safe_load(manifest(config))["spec"]
-    assert spec["runtime"] == {"dtype": "Float32", "maxConcurrentSequences": 4}
-    assert spec["engine"]["args"] == ["--quantization=int4", "--no-prefix-caching"]
+    assert spec["runtime"] == {
+        "dtype": "Float32",
+        "maxConcurrentSequences": 4,
+        "quantization": {"weights": "Int4"},
+        "cache": {"dtype": "Float16", "prefixCaching": "Disabled"},
+    }
+    assert spec["engine"]["args"] == ["--block-size=32"]
     assert yaml.safe_load(manifest(R1Config(base_model="x"))) == {"spec": {}}
