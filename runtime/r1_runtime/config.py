@@ -20,6 +20,7 @@ DTYPES = ("auto", "float32", "float16", "bfloat16")
 BACKENDS = ("auto", "cpu", "cuda", "reference")
 QUANTIZATIONS = ("none", "int8", "int4")
 CACHE_DTYPES = (*DTYPES, "int8", "int4", "fp8")
+_OptionContainer = argparse._ActionsContainer
 SPARSITY = "sparse attention"
 GROUPS: dict[str, str] = {
     "experts": "how many experts a token uses, and where experts are kept",
@@ -289,7 +290,7 @@ def add_options(parser: argparse.ArgumentParser, cls: type) -> None:
     the command line and Python report the same error.
     """
     hints = typing.get_type_hints(cls)
-    groups: dict[str, Any] = {"": parser}
+    groups: dict[str, _OptionContainer] = {"": parser}
     for each, described in described_fields(cls):
         if described.group not in groups:
             title = described.group

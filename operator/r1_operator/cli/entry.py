@@ -27,10 +27,11 @@ COMMANDS = {
     "leaderboard": "compare scaling policies on a recorded load: cost at equal service",
     "forecast-bench": "compare forecasters on a recorded load: r1 forecast-bench --trace FILE",
     "serve": "serve one model on this machine: r1 serve MODEL [runtime flags]",
+    "tune": "measure sparse and quantised techniques on a model: r1 tune MODEL --budget quality=0.5%%",
     "crd": "print the CustomResourceDefinitions of R1Inference and R1Backtest",
 }
 """One module per command, imported on use, because the Kubernetes client takes 1 s to import."""
-DELEGATED = ("backtest", "whatif", "demo", "leaderboard", "forecast-bench", "serve")
+DELEGATED = ("backtest", "whatif", "demo", "leaderboard", "forecast-bench", "serve", "tune")
 """Commands of other programs; their arguments are passed on unchanged."""
 
 DESCRIPTION = "Serve DeepSeek-R1 class models on Kubernetes, and explain their replica counts."
@@ -45,6 +46,7 @@ examples:
   r1 whatif production-r1 --prometheus URL --max 6   replay the last days with maxReplicas 6
   r1 leaderboard --trace load.csv  cost of each scaling policy on a recorded load
   r1 serve bundled:demo            serve the demo model on this machine
+  r1 tune bundled:smollm2          find the techniques that keep a budget of quality
 
 exit codes: 0 success, 1 failure, 2 wrong usage, 3 not found
 """

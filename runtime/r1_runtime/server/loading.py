@@ -114,7 +114,7 @@ def load(
     ends = (*description.eos_token_ids, *defaults.eos_ids)
     tokenizer = open_tokenizer(path, description.vocab_size, ends)
     phases.end("tokenizer")
-    plan, need = _backend_plan(options, path, checkpoint, choice)
+    plan, need = backend_plan(options, path, checkpoint, choice)
     counts: ThreadChoice | None = None
     if not options.threads and choice.device == "cpu" and options.group.layout.ranks == 1:
         counts = ThreadChoice(thread_candidates(options.cpus))
@@ -147,10 +147,14 @@ def load(
     )
 
 
-def _backend_plan(
+def backend_plan(
     options: ServeOptions, path: Path, checkpoint: Checkpoint, choice: BackendChoice
 ) -> tuple[BackendPlan, MemoryEstimate]:
-    """What is loaded, with as many cache blocks as the memory allows, and the memory it needs."""
+    """What is loaded, with as many cache blocks as the memory allows, and the memory it needs.
+
+    Raises:
+        OptionError: the cache blocks or the weights do not fit, or the options exclude each other.
+    """
     sizes = _sizes(options, checkpoint.description)
     drafts = options.speculation == "mtp"
     experts = _experts(options, checkpoint, choice)
