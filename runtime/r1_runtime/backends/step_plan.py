@@ -36,6 +36,8 @@ class StepPlan:
         hidden_rows: [H] rows whose last hidden state is returned, ascending.
         next_tokens: [T] the token after each row, -1 where the step samples it. Only for a backend
             that drafts by the model's own layer (`--speculation mtp`); else empty.
+        joined: the seven arrays from `tokens` to `output_rows` behind each other, where they are views
+            of one array; else empty. It saves a backend the look-up of each address.
     """
 
     tokens: Int32
@@ -48,6 +50,7 @@ class StepPlan:
     sampling: SamplingPlan
     hidden_rows: Int32 = field(default_factory=lambda: _NONE)
     next_tokens: Int32 = field(default_factory=lambda: _NONE)
+    joined: Int32 = field(default_factory=lambda: _NONE)
 
 
 @dataclass(frozen=True, slots=True)
