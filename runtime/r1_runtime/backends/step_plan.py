@@ -38,6 +38,8 @@ class StepPlan:
             that drafts by the model's own layer (`--speculation mtp`); else empty.
         prompt_lengths: [N] position from which the rows of a sequence are generated tokens, which
             attend sparsely where that is on; empty for 0.
+        joined: the seven arrays from `tokens` to `output_rows` behind each other, where they are views
+            of one array; else empty. It saves a backend the look-up of each address.
     """
 
     tokens: Int32
@@ -51,6 +53,7 @@ class StepPlan:
     hidden_rows: Int32 = field(default_factory=lambda: _NONE)
     next_tokens: Int32 = field(default_factory=lambda: _NONE)
     prompt_lengths: Int32 = field(default_factory=lambda: _NONE)
+    joined: Int32 = field(default_factory=lambda: _NONE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import accumulate
+from itertools import accumulate, chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.scheduler import Chunk, Step
 from r1_runtime.engine.sequence import Sequence
 from r1_runtime.engine.speculation import accepted_length
+
+_NO_ROWS = np.empty(0, np.int32)
 
 
 class Runner:
@@ -125,18 +127,19 @@ class Runner:
             blocks.append(chunk.sequence.blocks[: -(-context // self.block_size)])
             first = row - chunk.start - 1
             outputs += [first + position for _, position in output_rows(chunk)]
+        block_starts = [0, *accumulate(map(len, blocks))]
+        parts = (tokens, positions, starts, contexts, block_starts, [*chain(*blocks)], outputs)
+        joined = np.array([*chain(*parts)], np.int32)  # one conversion: each costs a microsecond
+        ends = [*accumulate(map(len, parts))]
+        views = [joined[end - len(part) : end] for part, end in zip(parts, ends, strict=True)]
+        pooled = hidden_rows(step)
         return StepPlan(
-            tokens=_ints(tokens),
-            positions=_ints(positions),
-            query_starts=_ints(starts),
-            context_lengths=_ints(contexts),
-            block_starts=_ints([0, *accumulate(len(each) for each in blocks)]),
-            blocks=_ints([block for each in blocks for block in each]),
-            output_rows=_ints(outputs),
+            *views,
             sampling=self._sampling_plans.plan([self._sampling_row(*place) for place in places]),
-            hidden_rows=_ints(hidden_rows(step)),
-            next_tokens=_ints(_next_tokens(step) if self._model_drafts else []),
+            hidden_rows=_ints(pooled) if pooled else _NO_ROWS,
+            next_tokens=_ints(_next_tokens(step)) if self._model_drafts else _NO_ROWS,
             prompt_lengths=_ints([chunk.sequence.prompt_length for chunk in step.chunks]),
+            joined=joined,
         )
 
     def _sampling_row(self, sequence: Sequence, position: int) -> SamplingRow:

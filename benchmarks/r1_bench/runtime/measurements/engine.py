@@ -14,10 +14,14 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+
 from r1_bench.rows import BenchmarkRow
 from r1_bench.runtime.load import Client
 from r1_runtime.backends.cpu.backend import CpuBackend
+from r1_runtime.backends.sampling_plan import greedy_plan
 from r1_runtime.backends.selection import choose_backend
+from r1_runtime.backends.step_plan import StepPlan
 from r1_runtime.checkpoint.open import open_checkpoint
 from r1_runtime.engine.blocks import BlockPool
 from r1_runtime.engine.engine import Engine
@@ -27,7 +31,7 @@ from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.scheduler import Scheduler
 from r1_runtime.server.options import parse_options
 
-_SHORT, _SHORT_OUTPUT, _SHORT_STREAMS = 100, 100, 7
+_SHORT, _SHORT_STREAMS = 100, 7
 _BUDGET_MILLISECONDS = 50
 
 
@@ -90,13 +94,17 @@ class EngineOnCpuClock:
         self._engine.start()
         self._number = 0
 
-    def run(self, requests: Sequence[tuple[list[int], int]]) -> list[list[float]]:
-        """Run (prompt, output tokens) together; the CPU time at each token, from the submission on."""
+    def run(self, requests: Sequence[tuple[list[int], int]], aborted: int = 0) -> list[list[float]]:
+        """Run (prompt, output tokens) together; the CPU time at each token, from the submission on.
+
+        The last `aborted` requests are aborted when the others have ended.
+        """
         started: list[float] = []
         self._engine.run_between_steps(lambda: started.append(time.thread_time())).result()
         names = [str(self._number + number) for number in range(len(requests))]
         self._number += len(requests)
-        self._events.waiting_for |= set(names)
+        waited = names[: len(names) - aborted]
+        self._events.waiting_for |= set(waited)
         self._events.done.clear()
         params = [
             SamplingParams(max_tokens=count, temperature=0, ignore_eos=True)
@@ -105,7 +113,9 @@ class EngineOnCpuClock:
         for name, (prompt, _), each in zip(names, requests, params, strict=True):
             self._engine.submit(Request(name, tuple(prompt), each, started[0]))
         self._events.done.wait()
-        return [[at - started[0] for at in self._events.tokens[name]] for name in names]
+        for name in names[len(waited) :]:
+            self._engine.abort(name)
+        return [[at - started[0] for at in self._events.tokens[name]] for name in waited]
 
     def close(self) -> None:
         """End the engine's thread."""
@@ -116,35 +126,76 @@ def _steps(times: Sequence[float]) -> list[float]:
     return [after - before for before, after in pairwise(times)]
 
 
-def mixed_rows(label: str, path: Path, client: Client, long: int) -> Iterator[BenchmarkRow]:
-    """Seven short streams and one long prompt: the longest pause, and both costs of the company."""
+def mixed_rows(
+    label: str, path: Path, client: Client, long: int, output: int
+) -> Iterator[BenchmarkRow]:
+    """Seven short streams while a long prompt arrives: their longest pause and their time."""
     engine = EngineOnCpuClock(path, long + 256)
-    short = [(client.prompt(_SHORT), _SHORT_OUTPUT) for _ in range(_SHORT_STREAMS)]
-    engine.run(short)  # learns the durations of steps
-    short = [(client.prompt(_SHORT), _SHORT_OUTPUT) for _ in range(_SHORT_STREAMS)]
-    quiet = engine.run(short)
-    short = [(client.prompt(_SHORT), _SHORT_OUTPUT) for _ in range(_SHORT_STREAMS)]
-    prompt = client.prompt(long)
-    arriving = engine.run([*short, (prompt, 1)])
-    name = f"{label}, 7 streams of {_SHORT} tokens beside a prompt of {long}"
-    pauses = [max(_steps(times)) for times in arriving[:_SHORT_STREAMS]]
+
+    def short() -> list[tuple[list[int], int]]:
+        return [(client.prompt(_SHORT), output) for _ in range(_SHORT_STREAMS)]
+
+    engine.run(short())  # learns the durations of steps
+    quiet = engine.run(short())
+    arriving = engine.run([*short(), (client.prompt(long), 1)], aborted=1)
+    engine.close()
+    name = f"{label}, 7 streams of {output} tokens while a prompt of {long} arrives"
+    pauses = [max(_steps(times)) for times in arriving]
     yield BenchmarkRow(
         f"{name}: longest pause", "ms CPU", 1000 * max(pauses), bar=_BUDGET_MILLISECONDS
     )
-    spans = [max(times[-1] for times in each[:_SHORT_STREAMS]) for each in (quiet, arriving)]
-    yield BenchmarkRow(f"{name}: time of the 7", "x", spans[1] / spans[0])
-    # All decode: the step of eight together against the two parts on their own.
-    alone = engine.run([(prompt, 32)])  # the prompt is in the prefix cache
-    together = engine.run([(prompt, 64), *short])
-    engine.close()
-    parts = median(_steps(alone[0])[4:]) + median(_steps(quiet[0])[_SHORT_OUTPUT // 2 :])
-    step = median(_steps(together[0])[-32:])
-    yield BenchmarkRow(
+    spans = [max(times[-1] for times in each) for each in (quiet, arriving)]
+    yield BenchmarkRow(f"{name}: time over that without it", "x", spans[1] / spans[0])
+
+
+def company_row(label: str, path: Path, long: int) -> BenchmarkRow:
+    """One decoding step of a long and seven short contexts, over the two parts in steps of their own."""
+    contexts = [long] + [_SHORT] * _SHORT_STREAMS
+    together = step_seconds(path, contexts)
+    parts = step_seconds(path, contexts[:1]) + step_seconds(path, contexts[1:])
+    return BenchmarkRow(
         f"{label}, decoding at {long} tokens with 7 of {_SHORT}: step over both parts alone",
         "x",
-        step / parts,
+        together / parts,
         bar=1.3,
     )
+
+
+def step_seconds(path: Path, contexts: Sequence[int], steps: int = 9) -> float:
+    """Median CPU seconds of a step that decodes one token in each context, whose cache is zeros."""
+    block = 16
+    blocks = [-(-(context + 1) // block) for context in contexts]
+    checkpoint = open_checkpoint(path, positions=max(contexts) + 1)
+    choice = choose_backend(checkpoint, backend="cpu")
+    backend = CpuBackend(
+        checkpoint,
+        codecs=choice.codecs,
+        cache_type=choice.cache_type,
+        blocks=sum(blocks),
+        block_size=block,
+    )
+    count = len(contexts)
+
+    def ints(values: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+        return np.array(values, np.int32)
+
+    plan = StepPlan(
+        tokens=ints(range(8, 8 + count)),
+        positions=ints(contexts),
+        query_starts=ints(range(count + 1)),
+        context_lengths=ints([context + 1 for context in contexts]),
+        block_starts=ints([sum(blocks[:at]) for at in range(count + 1)]),
+        blocks=ints(range(sum(blocks))),
+        output_rows=ints(range(count)),
+        sampling=greedy_plan(count),
+    )
+    times = []
+    for _ in range(steps):
+        started = time.thread_time()
+        backend.step(plan)
+        times.append(time.thread_time() - started)
+    backend.close()
+    return median(times)
 
 
 def cached_prefix_row(label: str, path: Path, client: Client, rounds: int) -> BenchmarkRow:
@@ -162,11 +213,3 @@ def cached_prefix_row(label: str, path: Path, client: Client, rounds: int) -> Be
         median(ratios),
         bar=0.1,
     )
-
-
-def long_context_seconds(path: Path, client: Client, context: int) -> float:
-    """CPU seconds of one decoding step at a context."""
-    engine = EngineOnCpuClock(path, context + 64)
-    times = engine.run([(client.prompt(context), 17)])[0]
-    engine.close()
-    return median(_steps(times))

@@ -334,7 +334,9 @@ class CpuBackend:
     def _set_inputs(self, plan: StepPlan) -> NDArray[np.int32]:
         """Put the plan's arrays behind each other: one address instead of seven look-ups."""
         arrays = [getattr(plan, name) for name in _INPUTS]
-        joined = np.concatenate(arrays)
+        joined = plan.joined
+        if not all(array.base is joined for array in arrays):  # a plan built or changed by hand
+            joined = np.concatenate(arrays)
         at = address(joined) or 0
         for name, array in zip(_INPUTS, arrays, strict=True):
             setattr(self._plan, name, at)
