@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, Self
 
-from r1_runtime.engine.speculation import MODES
 from r1_runtime.errors import OptionError
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 BACKENDS = ("auto", "cpu", "cuda", "reference")
 QUANTIZATIONS = ("none", "int8", "int4")
+SPECULATIONS = ("none", "ngram", "mtp")
 CACHE_DTYPES = (*DTYPES, "int8", "int4", "fp8")
 _OptionContainer = argparse._ActionsContainer
 SPARSITY = "sparse attention"
@@ -130,7 +130,7 @@ class R1Config:
         "none",
         "draft tokens that one step verifies: ngram from the text so far, mtp by the model's own"
         " layer (default: none)",
-        choices=MODES,
+        choices=SPECULATIONS,
     )
     max_drafts: int = option(
         4, "draft tokens per request and step (default: 4; mtp drafts one)", least=1
