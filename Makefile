@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DURATION ?= 10m
 TRACE ?=
 ARGS ?=
-BENCHES := gateway runtime experts operator-scale cluster decision $(if $(R1_TRACES),priorities seat-reservation elastic leaderboard forecast holdout forecaster)
+BENCHES := gateway runtime experts sparsity operator-scale cluster decision $(if $(R1_TRACES),priorities seat-reservation elastic leaderboard forecast holdout forecaster)
 
 help: ## this help
 	@grep -hE '^[a-z][a-z-]*%?:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  \033[1mmake %-14s\033[0m %s\n", $$1, $$2}'
@@ -50,7 +50,7 @@ up: setup ## boot the local cluster and leave it running
 down: setup ## take the local cluster away without a trace
 	$(BIN)/r1-cluster down
 
-images: setup ## build the five full images (torch: 5 GB each, 25 GB of disk at the peak)
+images: setup ## build the six full images (three with torch, 5 GB each; 25 GB of disk at the peak)
 	$(BIN)/python -m r1_runtime.native.build --all
 	$(BIN)/r1-cluster build-image --all
 

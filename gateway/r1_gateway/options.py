@@ -40,6 +40,7 @@ class GatewayOptions:
     name: str = ""
     config: Path | None = None
     keys_file: Path | None = None
+    redis: str | None = None
     watch_namespace: str | None = None
     gateway_service: str | None = None
     max_body_bytes: int = 8 << 20
@@ -102,10 +103,17 @@ def parse_options(
     parser.add(
         "--keys-file",
         None,
-        "API keys: JSON {sha256 of key: {tenant, defaultClass, maxClass}}; a request without a "
-        "known key gets 401",
+        "API keys and tenants: JSON {tenants, keys: {sha256 of key: {tenant}}, prices}; a request "
+        "without a known key gets 401",
         Path,
         metavar="FILE",
+    )
+    parser.add(
+        "--redis",
+        None,
+        "redis://[user:password@]host:port/db: the limits of tenants are shared by all gateways and "
+        "stored over restarts; set a password in R1_GATEWAY_REDIS, not on the command line",
+        metavar="URL",
     )
     parser.add("--watch-namespace", None, "watch this namespace only", metavar="NAMESPACE")
     parser.add(

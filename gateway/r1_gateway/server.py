@@ -33,8 +33,10 @@ from r1_gateway.kube.discovery import Discovery
 from r1_gateway.options import GatewayOptions
 from r1_gateway.static_config import FileWatch, watch_config, watch_keys
 from r1_gateway.telemetry.access_log import AccessLog
-from r1_gateway.telemetry.metrics import MetricsPage, ProcessStats
+from r1_gateway.telemetry.metrics import MetricsPage
 from r1_gateway.telemetry.output_queue import OutputQueue
+from r1_gateway.telemetry.process_metrics import ProcessStats
+from r1_gateway.tenants.shared_usage import RedisStore, SharedUsage
 
 logger = logging.getLogger(__name__)
 
@@ -63,10 +65,12 @@ class GatewayServer:
         self.gateway = Gateway(
             max_body_bytes=options.max_body_bytes,
             max_buffered_bytes=options.max_buffered_bytes,
+            fair_share=options.keys_file is not None,
             on_end=access.request_ended if access else None,
             on_invalid=access.invalid_request if access else None,
         )
         self._supervisor = Supervisor()
+        self._shared_usage: SharedUsage | None = None
         self._files: list[FileWatch] = []
         self._discovery: Discovery | None = None
         self._servers: list[asyncio.Server] = []
@@ -93,6 +97,12 @@ class GatewayServer:
                 raise ConfigurationError(
                     f"{watch.path} cannot be used: fix the error in the log line above"
                 )
+        if options.redis is not None:
+            try:
+                store = RedisStore(options.redis)
+            except ValueError as error:
+                raise ConfigurationError(f"--redis: {error}") from None
+            self._shared_usage = SharedUsage(gateway.limiter, store)
         if options.config is None:
             self._discovery = Discovery(
                 gateway,
@@ -124,6 +134,10 @@ class GatewayServer:
         for watch in self._files:
             supervisor.start(f"watch of {watch.path}", watch.run)
         supervisor.start("deadline sweep", self._sweep)
+        if options.keys_file is not None:
+            supervisor.start("signing keys of tokens", gateway.tokens.run)
+        if self._shared_usage is not None:
+            supervisor.start("usage in Redis", self._shared_usage.run)
         if self._discovery is not None:
             self._discovery.start(supervisor)
         gc.collect()
@@ -148,6 +162,11 @@ class GatewayServer:
             invalid_configurations=self._configuration_errors,
             invalid_configmaps=lambda: list(discovery.invalid_configmaps) if discovery else (),
             task_restarts=lambda: {s.name: s.restarts for s in self._supervisor.states},
+            shared_usage=lambda: (
+                None
+                if self._shared_usage is None
+                else (self._shared_usage.reachable, self._shared_usage.errors)
+            ),
             dropped_lines=lambda: {name: each.dropped for name, each in self._outputs.items()},
         )
 
@@ -191,6 +210,8 @@ class GatewayServer:
         for client in list(gateway.clients):
             client.abort()
         await self._supervisor.stop()
+        if self._shared_usage is not None:
+            await self._shared_usage.close()
         if self._discovery is not None:
             await self._discovery.close()
         if self._admin is not None:

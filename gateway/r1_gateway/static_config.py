@@ -21,7 +21,7 @@ from r1_common.contracts.route import InvalidRoute, RouteSpec, parse_route
 from r1_common.untrusted_json import convert_errors, parse_json
 from r1_gateway.gateway import Gateway
 from r1_gateway.http.upstream import split_address
-from r1_gateway.routes.keys import parse_keys
+from r1_gateway.tenants.keys import parse_keys
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +132,16 @@ def watch_config(path: Path, gateway: Gateway) -> FileWatch:
 def watch_keys(path: Path, gateway: Gateway) -> FileWatch:
     """API keys of ``gateway`` from a ``--keys-file``."""
 
-    def use(document: object) -> None:
-        gateway.keys = parse_keys(document)
+    watch: FileWatch
 
-    return FileWatch(path, use)
+    def use(document: object) -> None:
+        keys = parse_keys(document, gateway.keys)
+        watch.errors += len(keys.problems)
+        for problem in keys.problems:
+            logger.error("%s: %s", path, problem)
+        gateway.keys = keys
+        gateway.tokens.apply(keys.jwt, keys.tenants)
+        gateway.usage.declare(sorted({caller.tenant for caller in keys.by_digest.values()}))
+
+    watch = FileWatch(path, use)
+    return watch

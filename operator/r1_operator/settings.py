@@ -53,6 +53,11 @@ class OperatorSettings:
     default_image: str = _setting(
         "localhost/r1-runtime:latest", "Default image of the engine Bundled."
     )
+    default_gpu_image: str = _setting(
+        "",
+        "Default image of the engine Bundled where the engine requests an accelerator; the default"
+        " image when empty.",
+    )
     image_pull_policy: str = _setting("IfNotPresent", "Pull policy of the engine images.")
     accelerators: tuple[str, ...] = _setting(
         (), "Additional resource names that count as accelerators, such as example.com/npu."

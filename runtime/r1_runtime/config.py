@@ -13,14 +13,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, Self
 
-from r1_runtime.engine.speculation import MODES
 from r1_runtime.errors import OptionError
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 BACKENDS = ("auto", "cpu", "cuda", "reference")
 QUANTIZATIONS = ("none", "int8", "int4")
+SPECULATIONS = ("none", "ngram", "mtp")
+CACHE_DTYPES = (*DTYPES, "int8", "int4", "fp8")
+_OptionContainer = argparse._ActionsContainer
+SPARSITY = "sparse attention"
 GROUPS: dict[str, str] = {
     "experts": "how many experts a token uses, and where experts are kept",
+    SPARSITY: "A token reads a part of the cache: the units of 16 tokens whose coarse scores are the"
+    " highest, the first tokens (sinks) and the last ones. It changes the output, so measure the loss"
+    " on your model and text first. --attention-sparsity 0.8 --adaptive-sparsity reads 6 to 14 percent."
+    " Contexts below --sparse-from are read whole.",
 }
 """Title and explanation of a group of options in `--help`, by the `group` of its fields."""
 
@@ -90,8 +97,9 @@ class R1Config:
     )
     kv_cache_dtype: str = option(
         "auto",
-        "data type of the cache (default: auto, float16 unless the weights are float32)",
-        choices=DTYPES,
+        "data type of the cache (default: auto, float16 unless the weights are float32); int8, fp8 and"
+        " int4 hold about 2, 2 and 3.5 times the tokens of float16",
+        choices=CACHE_DTYPES,
     )
     tensor_parallel_size: int = option(
         1, "ranks (processes, one per GPU) that split every matrix (default: 1)", least=1
@@ -122,7 +130,7 @@ class R1Config:
         "none",
         "draft tokens that one step verifies: ngram from the text so far, mtp by the model's own"
         " layer (default: none)",
-        choices=MODES,
+        choices=SPECULATIONS,
     )
     max_drafts: int = option(
         4, "draft tokens per request and step (default: 4; mtp drafts one)", least=1
@@ -167,6 +175,62 @@ class R1Config:
     threads: int | None = option(
         None, "CPU threads (default: chosen by a measurement at start)", least=0
     )
+    attention_sparsity: float | None = option(
+        None,
+        "share of the units that coarse scores drop, 0 to 1 (default: dense attention)",
+        least=0,
+        most=1,
+        group=SPARSITY,
+    )
+    adaptive_sparsity: bool = option(
+        False,
+        "of the remaining units read the fewest that hold --sparsity-mass of the coarse mass",
+        group=SPARSITY,
+    )
+    sparsity_range: tuple[float, ...] = option(
+        (0.3, 0.7),
+        "lowest and highest share of the remaining units that --adaptive-sparsity drops"
+        " (default: 0.3,0.7)",
+        group=SPARSITY,
+    )
+    sparsity_mass: float = option(
+        0.9,
+        "share of the coarse mass that --adaptive-sparsity holds (default: 0.9)",
+        least=0,
+        most=1,
+        group=SPARSITY,
+    )
+    sparsity_correction: bool = option(
+        False,
+        "estimate the units that are not read from their mean key and mean value",
+        group=SPARSITY,
+    )
+    sparse_from: int = option(
+        2048,
+        "tokens of context from which attention is sparse (default: 2048)",
+        least=1,
+        group=SPARSITY,
+    )
+    sparse_prompts: bool = option(
+        False,
+        "prompts attend sparsely, too: 16 tokens share a selection (default: generated tokens only)",
+        group=SPARSITY,
+    )
+    attention_window: int | None = option(
+        None,
+        "tokens that window heads read beside the sinks; without --attention-sparsity, all heads",
+        least=1,
+        group=SPARSITY,
+    )
+    attention_sinks: int = option(
+        16, "first tokens that every token reads (default: 16)", least=0, group=SPARSITY
+    )
+    attention_heads: str = option(
+        "",
+        "file with the mode of each key head: dense, sparse or window (default: attention_heads.json"
+        " beside the checkpoint, where it exists); python -m r1_runtime.sparsity.profile writes it",
+        group=SPARSITY,
+    )
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
@@ -176,6 +240,11 @@ class R1Config:
         if self.block_size % 16:
             raise OptionError(
                 f"command line: --block-size is {self.block_size}; it must be a multiple of 16."
+            )
+        if len(self.sparsity_range) != 2:
+            raise OptionError(
+                f"command line: --sparsity-range is {','.join(map(str, self.sparsity_range))}; it must"
+                " be two numbers, such as 0.3,0.7."
             )
         # A step has room for one token of each seat.
         most = max(self.max_step_tokens, self.max_num_seqs)
@@ -221,7 +290,7 @@ def add_options(parser: argparse.ArgumentParser, cls: type) -> None:
     the command line and Python report the same error.
     """
     hints = typing.get_type_hints(cls)
-    groups: dict[str, Any] = {"": parser}
+    groups: dict[str, _OptionContainer] = {"": parser}
     for each, described in described_fields(cls):
         if described.group not in groups:
             title = described.group

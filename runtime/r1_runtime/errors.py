@@ -3,6 +3,7 @@
 RuntimeFault                 one line: the cause and, where there is one, the fix
 +- ModelLoadError            a checkpoint that does not load (exit code 2)
 +- OptionError               a command line option that cannot be used (exit code 2)
++- StartRefusedError         a divided model whose first process does not start (exit code 2)
 +- RankLostError             a process of a divided model that has ended (exit code 1)
 +- RequestError              a rejected request, with its HTTP status
 """
@@ -29,6 +30,10 @@ class ModelLoadError(RuntimeFault):
 
 class OptionError(RuntimeFault):
     """A command line option with a value that cannot work."""
+
+
+class StartRefusedError(RuntimeFault):
+    """The first process of a divided model has ended its start; the text is its error."""
 
 
 class RankLostError(RuntimeFault):

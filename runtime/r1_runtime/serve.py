@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r1_common.listen import host_port
-from r1_runtime.errors import OptionError, RankLostError, RuntimeFault
+from r1_runtime.errors import OptionError, RankLostError, RuntimeFault, StartRefusedError
 from r1_runtime.server.options import ServeOptions, parse_options
 
 if TYPE_CHECKING:  # the service is imported once the options are valid
@@ -196,6 +196,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             sys.stdout.write(explain_plan(options) + "\n")
             return 0
+    except RuntimeFault as error:
+        report(error)
+        return 2
+    try:
         if options.group.pod:
             return serve_ranks(options)
         asyncio.run(serve(options))
@@ -204,8 +208,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _exit_now(1)  # threads may wait for the lost rank
     except RuntimeFault as error:
         report(error)
+        if options.group.pods > 1 and not isinstance(error, StartRefusedError):
+            _end_other_pods(options, error)
         return 2
     return 0
+
+
+def _end_other_pods(options: ServeOptions, error: RuntimeFault) -> None:
+    from r1_runtime.backends.parallel.refusal import refuse_start
+
+    signal.signal(signal.SIGTERM, lambda *_: _exit_now(2))  # the event loop has reset it
+    refuse_start(options.group, error)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 from prometheus_client import CollectorRegistry
 
 from r1_forecasting.service.metrics import ForecastMetrics
-from r1_gateway.telemetry.metrics import FAMILIES, PROCESS_FAMILIES
+from r1_gateway.telemetry.metrics import FAMILIES
+from r1_gateway.telemetry.process_metrics import PROCESS_FAMILIES
+from r1_gateway.telemetry.tenant_metrics import TENANT_FAMILIES
 from r1_operator.controller.scaling.scaling_metrics import ScalingCollector
 from r1_operator.metrics import OperatorMetrics
 
@@ -41,7 +43,7 @@ def _registered(registry: CollectorRegistry) -> Iterator[Family]:
 
 
 def _gateway() -> Iterator[Family]:
-    for family in (*FAMILIES, *PROCESS_FAMILIES.values()):
+    for family in (*FAMILIES, *PROCESS_FAMILIES.values(), *TENANT_FAMILIES):
         yield Family(family.name, family.type, family.labels)
 
 

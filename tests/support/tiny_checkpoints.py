@@ -188,3 +188,23 @@ def _block_factors(weight: torch.Tensor) -> torch.Tensor:
     rows, columns = (range(0, size, 128) for size in weight.shape)
     largest = [[weight[r : r + 128, c : c + 128].abs().max() for c in columns] for r in rows]
     return torch.stack([torch.stack(row) for row in largest]) / 448
+
+
+def write_deepseek_v3_with_drafts(folder: Path) -> Path:
+    """A tiny DeepSeek-V3 whose last layer is published as the draft layer."""
+    write_deepseek_v3(folder)
+    config = json.loads((folder / "config.json").read_text())
+    last = config["num_hidden_layers"] - 1
+    config |= {"num_hidden_layers": last, "num_nextn_predict_layers": 1}
+    (folder / "config.json").write_text(json.dumps(config))
+    weights = load_file(folder / "model.safetensors")
+    prefix = f"model.layers.{last}."
+    hidden = config["hidden_size"]
+    ones = torch.ones(hidden)
+    for name in ("enorm", "hnorm", "shared_head.norm"):
+        weights[f"{prefix}{name}.weight"] = ones.clone()
+    weights[prefix + "eh_proj.weight"] = torch.eye(hidden, 2 * hidden)
+    weights[prefix + "embed_tokens.weight"] = weights["model.embed_tokens.weight"].clone()
+    weights[prefix + "shared_head.head.weight"] = weights["lm_head.weight"].clone()
+    save_file(weights, folder / "model.safetensors")
+    return folder

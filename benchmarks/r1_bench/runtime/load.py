@@ -12,7 +12,9 @@ import numpy as np
 from r1_bench.runtime.servers import Server
 
 GREEDY = {"temperature": 0.0}
-SAMPLED = {"temperature": 0.8, "top_p": 0.95}
+# llama.cpp's server has top_k 40 and min_p 0.05 unless a request says otherwise; ours has neither.
+SAMPLED = {"temperature": 0.8, "top_p": 0.95, "top_k": 0, "min_p": 0.0}
+SAMPLED_TOP_K = {"temperature": 0.8, "top_p": 0.95, "top_k": 40, "min_p": 0.05}
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,12 @@ from typing import Any
 
 import numpy as np
 
-FORMATS = ("F32", "Q8_0", "Q4_0")
+FORMATS = ("F32", "BF16", "Q8_0", "Q4_0")
 _LETTERS = "abcdefghijklmnop"
 _BLOCK = 32
+_DRAWN_ROWS = (
+    2048  # rows of a matrix with values of their own; the others repeat them in another order
+)
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,14 @@ def write_random(model: RandomModel, form: str, path: Path) -> None:
         if len(shape) == 1:
             writer.add_tensor(name, np.ones(shape, np.float32))
             continue
-        values = random.standard_normal(shape, np.float32) * scale
-        if form == "F32" or "gate_inp" in name or shape[-1] % _BLOCK:
-            writer.add_tensor(name, values)
-        else:
-            writer.add_tensor(name, quantize(values, kind), raw_dtype=kind)
+        rows = int(np.prod(shape[:-1]))
+        drawn = random.standard_normal((min(rows, _DRAWN_ROWS), shape[-1]), np.float32) * scale
+        plain = form == "F32" or "gate_inp" in name or shape[-1] % _BLOCK
+        stored = drawn if plain else quantize(drawn, kind)
+        if rows > len(stored):  # drawing and quantising billions of values would take minutes
+            stored = stored[random.integers(0, len(stored), rows)]
+        stored = stored.reshape(*shape[:-1], -1)
+        writer.add_tensor(name, stored, raw_dtype=None if plain else kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -30,10 +30,11 @@ class Server:
         values = [(task / "schedstat").read_text().split()[0] for task in tasks.iterdir()]
         return sum(map(int, values)) / 1e9
 
-    def resident_bytes(self) -> int:
-        """Resident memory."""
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
+    def anonymous_bytes(self) -> int:
+        """Resident memory without pages of files, which the kernel can drop."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        fields = dict(line.split(":", 1) for line in lines)
+        return sum(int(fields[name].split()[0]) * 1024 for name in ("RssAnon", "RssShmem"))
 
 
 def ours(path: str, threads: int, port: int, arguments: Sequence[str] = ()) -> list[str]:
@@ -45,11 +46,13 @@ def ours(path: str, threads: int, port: int, arguments: Sequence[str] = ()) -> l
     ]
 
 
-def llama_cpp(path: str, threads: int, port: int, context: int = 32768) -> list[str]:
-    """Command of llama.cpp's server, from the package xllamacpp."""
+def llama_cpp(
+    path: str, threads: int, port: int, context: int = 32768, slots: int = 8
+) -> list[str]:
+    """Command of llama.cpp's server, from the package xllamacpp; all slots share the context."""
     return [
         *(sys.executable, "-m", "r1_bench.runtime.llama_server"),
-        *(path, str(threads), str(port), str(context)),
+        *(path, str(threads), str(port), str(context), str(slots)),
     ]
 
 

@@ -1,7 +1,8 @@
-"""Drafts by prompt lookup: acceptance and gain on a text that repeats itself.
+"""Drafts of several tokens per step: acceptance and gain.
 
-`python -m r1_bench.runtime.speculation --model-path bundled:demo`. Each prompt is a part of a document,
-twice; a model that continues it copies. The engine runs in this process, without HTTP, once with and
+`python -m r1_bench.runtime.speculation --model-path bundled:demo` measures prompt lookup: each prompt is a
+part of a document, twice, and a model that continues it copies. `--mode mtp` measures the model's own
+layer on prompts that are parts of a document (`python -m r1_bench.runtime.draft_layer` trains one). The engine runs in this process, without HTTP, once with and
 once without drafts, interleaved. Rates are per second of CPU time, which neighbours affect less than
 wall time.
 """
@@ -80,8 +81,9 @@ class DraftedModel:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m r1_bench.runtime.speculation", description="Gain of n-gram speculation."
+        prog="python -m r1_bench.runtime.speculation", description="Gain of speculation."
     )
+    parser.add_argument("--mode", choices=("ngram", "mtp"), default="ngram")
     parser.add_argument("--model-path", default="bundled:demo")
     parser.add_argument("--document", type=Path, default=Path("README.md"))
     parser.add_argument("--prompts", type=int, default=8)
@@ -92,8 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     text = given.document.read_text(encoding="utf-8")
     parts = [text[at * _CHARACTERS : (at + 1) * _CHARACTERS] for at in range(given.prompts)]
-    prompts = [f"{part}\n\n{part}\n\n{part[:100]}" for part in parts if part]
-    modes = ("none", "ngram")
+    prompts = [part[:200] for part in parts if part]
+    if given.mode == "ngram":
+        prompts = [f"{part}\n\n{part}\n\n{part[:100]}" for part in parts if part]
+    modes = ("none", given.mode)
     models = {
         mode: DraftedModel(given.model_path, mode, given.drafts, given.threads) for mode in modes
     }
@@ -105,19 +109,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for streams in (1, 4):
         seconds: dict[str, list[float]] = {mode: [] for mode in modes}
         tokens: dict[str, object] = {}
-        before = models["ngram"].state
+        before = models[given.mode].state
         for _ in range(given.rounds):
             for mode in modes:
                 taken, totals = models[mode].run(prompts, streams, given.tokens)
                 seconds[mode].append(taken)
                 tokens[mode] = dict(totals.tokens)
-        state = models["ngram"].state
+        state = models[given.mode].state
         proposed = state.draft_tokens - before.draft_tokens
         accepted = (state.accepted_tokens - before.accepted_tokens) / max(1, proposed)
         plain, drafted = (
             len(prompts) * given.tokens / statistics.median(seconds[mode]) for mode in modes
         )
-        same = tokens["none"] == tokens["ngram"]
+        same = tokens["none"] == tokens[given.mode]
         out.write(
             f"| {streams} | {plain:.0f} | {drafted:.0f} | {drafted / plain:.2f} |"
             f" {accepted:.0%} of {proposed} | {'yes' if same else 'no'} |\n"

@@ -142,8 +142,8 @@ def load_images(cluster: Cluster, report: Report) -> dict[str, Any]:
         return {}
     taken: dict[str, Any] = {}
     times = cache_root() / "build-times.json"
-    progress = BuildProgress("image", images.PARTS, times, IMAGE_SECONDS, report)
-    for part in images.PARTS:
+    progress = BuildProgress("image", images.LOCAL_PARTS, times, IMAGE_SECONDS, report)
+    for part in images.LOCAL_PARTS:
         with progress.step(part):
             name = images.build(part, thin=thin(cluster), report=report)
             images.load(name, cluster)

@@ -19,8 +19,9 @@ from r1_evaluation.simulator.arrivals import Arrival
 from r1_evaluation.simulator.engine import EngineSpeed, Work
 from r1_evaluation.simulator.fleet import Ending, Fleet, Replica
 from r1_evaluation.simulator.scalers import TICK_SECONDS, Scaler, ScalerInput
-from r1_gateway.admission.admission_queue import Admission, Rejection, Ticket, TicketState
+from r1_gateway.admission.admission_queue import Admission
 from r1_gateway.admission.endpoint_pool import EndpointPool
+from r1_gateway.admission.ticket import Rejection, Ticket, TicketState
 from r1_operator.plan.signals.counter_sample import CounterSample
 
 EPOCH = 1_700_000_000.0

@@ -17,8 +17,9 @@ from r1_common.contracts.priority_classes import CLASSES, ClassPolicy, PriorityC
 from r1_evaluation.simulator.arrivals import Arrival
 from r1_evaluation.simulator.engine import EngineSpeed, SimulatedEngine, Work
 from r1_evaluation.simulator.operator_reservations import TICK_SECONDS, Operator
-from r1_gateway.admission.admission_queue import Admission, Rejection, Ticket, TicketState
+from r1_gateway.admission.admission_queue import Admission
 from r1_gateway.admission.endpoint_pool import EndpointPool
+from r1_gateway.admission.ticket import Rejection, Ticket, TicketState
 
 
 @dataclass(slots=True)

@@ -1,10 +1,7 @@
 """Admission of one route: bounded queues per class, strict priority order, ageing.
 
-The states of a request are ``QUEUED -> RUNNING -> DONE``.  A retry on another pod goes from
-``RUNNING`` to ``QUEUED``; a request that is cancelled or expires goes from ``QUEUED`` to ``DONE``.
-
-Order: the most urgent class with a queued request starts first; inside a class, first come first
-served.  One dispatch in ten may be an override for less urgent classes.  It is due when the head of
+Order: the most urgent class with a queued request starts first; the order inside a class is that of
+its queue (:mod:`~r1_gateway.admission.class_queue`).  One dispatch in ten may be an override for less urgent classes.  It is due when the head of
 a queue is older than its class's ``ageAfterSeconds``.  Overrides go to the classes between the most
 urgent one with queued requests and the least urgent aged one, to Q2 twice as often as to Q3.  So
 while all classes have queued requests, a less urgent class never gets more seats than a more urgent
@@ -26,14 +23,12 @@ This module reads no clock and no socket.
 
 from __future__ import annotations
 
-import enum
 import heapq
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from r1_common.contracts.priority_classes import CLASSES, ClassPolicy, PriorityClass
+from r1_gateway.admission.class_queue import ClassQueue, FifoQueue
 from r1_gateway.admission.drain_rate import DrainRate
 from r1_gateway.admission.endpoint_pool import Endpoint, EndpointPool
 from r1_gateway.admission.reserved_returns import (
@@ -43,6 +38,8 @@ from r1_gateway.admission.reserved_returns import (
     ReservedReturns,
 )
 from r1_gateway.admission.seat_reservation import SeatReservation
+from r1_gateway.admission.ticket import Rejection, Ticket, TicketState
+from r1_gateway.tenants.caller import ANONYMOUS, Caller
 
 Item = TypeVar("Item")
 
@@ -50,58 +47,31 @@ DISPATCHES_PER_OVERRIDE = 10
 OVERRIDE_TURNS = (PriorityClass.Q2, PriorityClass.Q2, PriorityClass.Q3)
 BYPASSED = 16
 """Queued requests that later ones may pass, because no pod has enough free seats for them."""
-
-
-class TicketState(enum.Enum):
-    """State of a request in admission."""
-
-    QUEUED = enum.auto()
-    RUNNING = enum.auto()
-    DONE = enum.auto()
+HOPELESS = 1.25
+"""A request is refused at arrival when its predicted wait exceeds its client's deadline by this."""
 
 
 # Looking a member up through its class costs a fifth of a microsecond, several times a request.
 _QUEUED, _RUNNING, _DONE = TicketState.QUEUED, TicketState.RUNNING, TicketState.DONE
 
 
-@dataclass(slots=True, eq=False)
-class Ticket(Generic[Item]):
-    """A request in admission: class, arrival, queue deadline, pod and start."""
-
-    item: Item
-    klass: PriorityClass
-    arrived: float
-    deadline: float
-    state: TicketState = _QUEUED
-    endpoint: Endpoint | None = None
-    avoid: frozenset[str] = frozenset()
-    started: float = 0.0
-    width: int = 1
-    taken: int = 0
-    """Seats in use while the request runs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A refusal to queue a request: reason, message, and seconds until the client may return."""
-
-    reason: str
-    message: str
-    retry_after_seconds: int
-    reserved_return: ReservedReturn | None = None
-
-
 class Admission(Generic[Item]):
     """Queues of one route in front of its pods.  Amortised O(log queue) per request."""
 
-    def __init__(self, policies: Sequence[ClassPolicy], pool: EndpointPool) -> None:
+    def __init__(
+        self,
+        policies: Sequence[ClassPolicy],
+        pool: EndpointPool,
+        new_queue: Callable[[], ClassQueue[Item]] = FifoQueue,
+    ) -> None:
+        """``new_queue`` makes the queue of a class."""
         self._policies = tuple(policies)
         self._reservation = SeatReservation(self._policies)
         self.pool = pool
         self.in_flight = [0] * len(CLASSES)
-        self._queues: tuple[OrderedDict[Ticket[Item], None], ...] = tuple(
-            OrderedDict() for _ in CLASSES
-        )
+        self._queues: tuple[ClassQueue[Item], ...] = tuple(new_queue() for _ in CLASSES)
+        self.displaced: list[Ticket[Item]] = []
+        """Requests that left a full queue for the last arrival; the caller answers and clears them."""
         self.waiting = 0
         """Requests in all queues."""
         self._deadlines: list[tuple[float, int, Ticket[Item]]] = []
@@ -154,21 +124,26 @@ class Admission(Generic[Item]):
         width: int = 1,
         reserved_return: ReservedReturn | None = None,
         identity: Callable[[], int] = lambda: 0,
+        caller: Caller = ANONYMOUS,
+        cost: float = 1.0,
+        size: int = 0,
     ) -> Ticket[Item] | Rejection:
         """Start a request when a seat is free and no request is queued, else queue or reject it.
 
-        A full queue rejects the request, unless it is next in order and can start now.
+        A full queue rejects the request, unless it is next in order and can start now, or displaces
+        another one.  A request whose predicted wait is longer than ``client_timeout`` is rejected.
 
         ``client_timeout`` is the client's own limit in seconds; the class's queue timeout also
         applies.  ``reserved_return`` is the place that an earlier 429 on the same connection
-        reserved.  ``identity`` is the same for a request that is sent again.
+        reserved.  ``identity`` is the same for a request that is sent again.  ``cost`` is its
+        estimated tokens, ``size`` the bytes of its body.
         """
         policy = self._policies[klass]
         timeout = policy.max_queue_seconds
         if client_timeout is not None and client_timeout < timeout:
             timeout = client_timeout
         ticket = Ticket(item, klass, now, now + timeout)
-        ticket.width = width
+        ticket.width, ticket.caller, ticket.cost, ticket.size = width, caller, cost, size
         if self._reservation.active:
             self._reservation.arrived(klass, now)
         returns = self._returns[klass]
@@ -183,7 +158,17 @@ class Admission(Generic[Item]):
                 if self._since_override < DISPATCHES_PER_OVERRIDE - 1:
                     self._since_override += 1
                 return ticket
-        length, limit = len(self._queues[klass]), policy.max_queue_length
+        if client_timeout is not None and self._drain.measured and self.pool.available_seats:
+            seconds = self.predicted_wait(klass, now, caller)
+            if seconds > HOPELESS * client_timeout:
+                return Rejection(
+                    "DeadlineUnreachable",
+                    f"the predicted wait of {seconds:.1f} s is longer than the deadline of "
+                    f"{client_timeout:.1f} s",
+                    round(min(max(seconds, SHORTEST_SECONDS), LONGEST_SECONDS)),
+                )
+        queue = self._queues[klass]
+        length, limit = len(queue), policy.max_queue_length
         places = 0
         if not returned and returns.open and 2 * length >= limit:
             rate = self._drain.per_second(klass, self.pool.available_seats, now)
@@ -196,6 +181,13 @@ class Admission(Generic[Item]):
         endpoint = self._endpoint_for(ticket, now)
         if endpoint is not None and not self._others_could_start(klass, now):
             self._start(ticket, endpoint, now)
+            return ticket
+        displaced = queue.displaced_by(caller) if limit else None
+        if displaced is not None:
+            self._remove(displaced)
+            displaced.state = _DONE
+            self.displaced.append(displaced)
+            self._enqueue(ticket)
             return ticket
         seconds, reserved_return = self.reserve_return(klass, now, identity())
         returning = f", {places} places are reserved for returning clients" if places else ""
@@ -219,7 +211,7 @@ class Admission(Generic[Item]):
     def _others_could_start(self, klass: PriorityClass, now: float) -> bool:
         """Whether a queued request of this class or above could start now."""
         for queue in self._queues[: klass + 1]:
-            for passed, ticket in enumerate(queue):
+            for passed, ticket in enumerate(queue.candidates()):
                 if self._endpoint_for(ticket, now) is not None:
                     return True
                 if passed == BYPASSED or not (ticket.avoid or ticket.width > 1):
@@ -229,9 +221,10 @@ class Admission(Generic[Item]):
     def _enqueue(self, ticket: Ticket[Item], *, first: bool = False) -> None:
         queue = self._queues[ticket.klass]
         ticket.state = _QUEUED
-        queue[ticket] = None
         if first:
-            queue.move_to_end(ticket, last=False)
+            queue.push_first(ticket)
+        else:
+            queue.push(ticket)
         self.waiting += 1
         self._sequence += 1
         if len(self._deadlines) > 2 * self.waiting + 64:  # mostly of requests that ended long ago
@@ -240,7 +233,7 @@ class Admission(Generic[Item]):
         heapq.heappush(self._deadlines, (ticket.deadline, self._sequence, ticket))
 
     def _remove(self, ticket: Ticket[Item]) -> None:
-        del self._queues[ticket.klass][ticket]
+        self._queues[ticket.klass].remove(ticket)
         self.waiting -= 1
         if ticket is self._wide:
             self._wide = None
@@ -253,8 +246,10 @@ class Admission(Generic[Item]):
         ticket.started = now
         ticket.state = _RUNNING
         ticket.endpoint = endpoint
-        self.in_flight[ticket.klass] += 1
-        self._drain.started(ticket.klass, now)
+        klass = ticket.klass
+        self.in_flight[klass] += 1
+        self._queues[klass].charge(ticket)
+        self._drain.started(klass, now)
 
     def start_next(self, now: float) -> Ticket[Item] | None:
         """Start the next request in order; None when none can start.
@@ -314,7 +309,18 @@ class Admission(Generic[Item]):
         self, klass: PriorityClass, now: float, *, override: bool = False
     ) -> Ticket[Item] | None:
         """Start the first request of the class that fits on a pod; none passes a narrow one."""
-        for passed, ticket in enumerate(self._queues[klass]):
+        queue = self._queues[klass]
+        head = queue.first()
+        if head is not None and head.width == 1 and not head.avoid:  # the usual case
+            endpoint = self.pool.choose(
+                now, emptying=self._wide is not None and self._may_empty(head)
+            )
+            if endpoint is None:
+                return None
+            self._start(head, endpoint, now)  # first, so that the queue charges its tenant
+            self._remove(head)
+            return head
+        for passed, ticket in enumerate(queue.candidates()):
             width = ticket.width
             if width > 1 and not override and self._is_reserved(klass, now, width):
                 endpoint = None
@@ -326,8 +332,8 @@ class Admission(Generic[Item]):
                     emptying=self._wide is not None and self._may_empty(ticket),
                 )
             if endpoint is not None:
+                self._start(ticket, endpoint, now)  # first, so that the queue charges its tenant
                 self._remove(ticket)
-                self._start(ticket, endpoint, now)
                 return ticket
             if width > 1:
                 self._empty_for(ticket, now)
@@ -359,10 +365,11 @@ class Admission(Generic[Item]):
 
     # -- ending --------------------------------------------------------------------------------
 
-    def finish(self, ticket: Ticket[Item], now: float) -> bool:
+    def finish(self, ticket: Ticket[Item], now: float, cost: float | None = None) -> bool:
         """End a request and free its seat or its place in the queue, once.
 
-        False when it had ended before: a second call changes nothing.
+        ``cost`` is the tokens that it used; None: as estimated.  False when it had ended before: a
+        second call changes nothing.
         """
         if ticket.state is _RUNNING:
             seconds = now - ticket.started
@@ -375,6 +382,8 @@ class Admission(Generic[Item]):
         else:
             return False
         ticket.state = _DONE
+        if ticket.charged:
+            self._queues[ticket.klass].settle(ticket, ticket.charged if cost is None else cost)
         return True
 
     def _give_back(self, ticket: Ticket[Item]) -> None:
@@ -412,6 +421,8 @@ class Admission(Generic[Item]):
             if ticket.state is _QUEUED and ticket.deadline <= now:
                 self._remove(ticket)
                 ticket.state = _DONE
+                if ticket.charged:  # a retry that found no seat
+                    self._queues[ticket.klass].settle(ticket, 0.0)
                 expired.append(ticket)
         return expired
 
@@ -421,6 +432,8 @@ class Admission(Generic[Item]):
         for ticket in waiting:
             self._remove(ticket)
             ticket.state = _DONE
+            if ticket.charged:
+                self._queues[ticket.klass].settle(ticket, 0.0)
         self._deadlines.clear()
         return waiting
 
@@ -453,12 +466,30 @@ class Admission(Generic[Item]):
         places = self._policies[klass].max_queue_length // 2
         return self._returns[klass].reserve(now, rate, drain.occupancy_seconds, places, identity)
 
-    def retry_after(self, klass: PriorityClass, now: float) -> float:
-        """Expected seconds until the queues of this class and above are empty, 1 to 60."""
+    def predicted_wait(
+        self, klass: PriorityClass, now: float, caller: Caller | None = None
+    ) -> float:
+        """Expected seconds until a request of ``caller`` that arrives now gets a seat.
+
+        The requests of more urgent classes go first, and those of its own class that the order of
+        the queue puts before it (all of them without a ``caller``).  Reserved returns count as
+        queued.  ``LONGEST_SECONDS`` while no seat is freed.
+        """
         seats = self.pool.available_seats
         seconds = 0.0
         for above in CLASSES[: klass + 1]:
-            if waiting := len(self._queues[above]):
+            queue, returns = self._queues[above], self._returns[above]
+            ahead = float(len(queue))
+            if ahead and above == klass and caller is not None:
+                ahead = queue.ahead_of(caller)
+            if ahead or returns.open:
                 rate = self._drain.per_second(above, seats, now)
-                seconds += waiting / rate if rate > 0.0 else LONGEST_SECONDS
+                if returns.open:
+                    ahead += returns.reserved_places(now, rate, self._drain.occupancy_seconds)
+                seconds += ahead / rate if rate > 0.0 else LONGEST_SECONDS
+        return seconds
+
+    def retry_after(self, klass: PriorityClass, now: float) -> float:
+        """The predicted wait as a time to return, 1 to 60 seconds."""
+        seconds = self.predicted_wait(klass, now)
         return min(max(seconds, SHORTEST_SECONDS), LONGEST_SECONDS)

@@ -14,6 +14,8 @@ from r1_common.contracts.priority_classes import CLASSES, PriorityClass
 
 WEIGHT = 0.05
 """Weight of the newest request in the mean time that a seat is occupied."""
+MEASURED_WEIGHT = 0.3
+"""Weight of the measurements from which on they are good enough to refuse a request: 7 requests."""
 FIRST_GUESS_SECONDS = 2.0
 """Time that a seat is occupied, until the first request has ended."""
 STARTS_REMEMBERED = 256
@@ -46,6 +48,11 @@ class DrainRate:
         self._since = now
         self._occupancy += WEIGHT * (seat_seconds - self._occupancy)
         self._weight += WEIGHT * (1.0 - self._weight)
+
+    @property
+    def measured(self) -> bool:
+        """Whether enough requests have ended to predict a wait."""
+        return self._weight > MEASURED_WEIGHT
 
     @property
     def occupancy_seconds(self) -> float:

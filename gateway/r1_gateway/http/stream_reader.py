@@ -16,6 +16,10 @@ import re
 import orjson
 
 USAGE = b'"completion_tokens"'
+PROMPT = b'"prompt_tokens"'
+_PROMPT_TOKENS = re.compile(rb'"prompt_tokens"\s*:\s*(\d{1,9})')
+NEAR_BYTES = 1 << 9
+"""The counts of a ``usage`` lie within this many bytes of each other."""
 _COMPLETION_TOKENS = re.compile(rb'"completion_tokens"\s*:\s*(\d{1,9})')
 LINE_BYTES = 1 << 16
 """A longer line is not buffered whole.  It counts as a token: no other event is that long."""
@@ -80,6 +84,11 @@ class StreamReader:
         counts = _COMPLETION_TOKENS.findall(self._usage + self._rest)
         return int(counts[-1]) if counts else None
 
+    def prompt_tokens(self) -> int | None:
+        """Tokens of the prompt by the engine's last ``usage``; None without one."""
+        counts = _PROMPT_TOKENS.findall(self._usage + self._rest)
+        return int(counts[-1]) if counts else None
+
 
 def carries_token(event: bytes) -> bool:
     """Whether a choice of the event carries text, reasoning or a tool call."""
@@ -114,11 +123,15 @@ def _is_error(event: bytes) -> bool:
     )
 
 
-def plain_completion_tokens(body: bytes) -> int | None:
-    """Tokens by the ``usage`` of a whole response without streaming."""
+def plain_usage(body: bytes) -> tuple[int | None, int | None]:
+    """Prompt and completion tokens by the ``usage`` of a whole response without streaming."""
     at = body.rfind(USAGE)
     count = _COMPLETION_TOKENS.match(body, at) if at >= 0 else None
-    return None if count is None else int(count[1])
+    if count is None:
+        return None, None
+    begin = max(body.rfind(PROMPT, max(at - NEAR_BYTES, 0), at + NEAR_BYTES), 0)
+    prompt = _PROMPT_TOKENS.match(body, begin)
+    return (None if prompt is None else int(prompt[1])), int(count[1])
 
 
 def event_after(sent: bytes, event: bytes) -> bytes:

@@ -21,23 +21,22 @@ import errno
 import logging
 import time
 
-from r1_common.contracts.priority_classes import PriorityClass
-from r1_gateway.admission.admission_queue import Ticket
 from r1_gateway.admission.endpoint_pool import Breaker, Endpoint
 from r1_gateway.http.errors import ApiError, bad_gateway, deadline_exceeded, overloaded
-from r1_gateway.http.http_request import HttpRequest, build_upstream_head
-from r1_gateway.http.reply import Reply
+from r1_gateway.http.http_request import build_upstream_head
 from r1_gateway.http.response_head import (
-    CROSS_ORIGIN,
     HeadFacts,
     edit_head,
     is_failure,
     read_head,
     stream_headers,
 )
-from r1_gateway.http.stream_reader import StreamReader, event_after, plain_completion_tokens
+from r1_gateway.http.stream_reader import StreamReader, event_after, plain_usage
 from r1_gateway.http.upstream import UpstreamConnection
-from r1_gateway.routes.route import Route, RouteRequest
+from r1_gateway.routes.attempt import Attempt
+from r1_gateway.routes.pod_timeouts import exceeded_timeout
+from r1_gateway.routes.route import CLIENT_CLOSED
+from r1_gateway.routes.routed_request import CLASS_BYTES, RoutedRequest
 
 logger = logging.getLogger(__name__)
 
@@ -49,68 +48,32 @@ HEAD_BYTES = 1 << 16
 PARTS = 16
 """Parts of a stream that are read together after the first token, and their size."""
 PART_BYTES = 1 << 13
-IDENTITY_BYTES = 4096
 REFUSALS = (429, 503)
 # Shortage of descriptors, ports or buffers in the gateway: no failure of the pod.
 _LOCAL_ERRORS = frozenset(
     (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
 )
-_WITH_ORIGIN = {b"origin": b""}
-_NOTHING: dict[bytes, bytes] = {}
-_NO_HEADERS: list[tuple[bytes, bytes]] = []
 
 
-class Exchange:
+class Exchange(RoutedRequest):
     """A request of a route, from its arrival to the last byte of its response."""
 
     __slots__ = (
-        "active", "active_at", "arrived", "body", "buffered", "charged", "connecting",
-        "connection", "deadline", "deadline_timer", "facts", "first_token_at", "forward_key",
-        "klass", "last_bytes", "queue_seconds", "reader", "replayed", "reply", "request",
-        "request_id", "route", "status", "stream", "ticket", "width", "wrote",
+        "active", "active_at", "connecting", "connection", "deadline_timer", "facts", "last_bytes",
+        "replayed", "wrote",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        route: Route,
-        reply: Reply,
-        request: HttpRequest,
-        body: bytes,
-        klass: PriorityClass,
-        request_id: bytes,
-        stream: bool,
-        forward_key: bool,
-        now: float,
-        client_timeout: float | None,
-        width: int = 1,
-    ) -> None:
-        self.route = route
-        self.reply = reply
-        self.request = request
-        self.body = body
-        self.charged, request.charged = request.charged, 0
-        self.klass = klass
-        self.request_id = request_id
-        self.stream = stream
-        self.forward_key = forward_key
-        self.arrived = now
-        self.deadline = None if client_timeout is None else now + client_timeout
-        self.ticket: Ticket[RouteRequest] | None = None
+    def prepare(self) -> None:
+        """Set the attributes that belong to the pod's side."""
         self.connection: UpstreamConnection | None = None
         self.connecting: asyncio.Task[None] | None = None
         self.facts: HeadFacts | None = None
-        self.buffered: bytearray | None = bytearray()
         self.last_bytes = b""
-        self.reader: StreamReader | None = None
-        self.width = width
-        self.queue_seconds: float | None = None
-        self.first_token_at: float | None = None
         self.replayed = False
-        self.status = 0
         self.wrote = False
         self.active = False
         """Bytes of the response came since the last check of the timeouts."""
-        self.active_at = now
+        self.active_at = self.arrived
         self.deadline_timer: asyncio.TimerHandle | None = None
 
     # -- sending to a pod ----------------------------------------------------------------------
@@ -127,6 +90,8 @@ class Exchange:
                 self.deadline_timer = loop.call_later(self.deadline - now, self._deadline_passed)
         endpoint = self.ticket.endpoint
         address = endpoint.address
+        before = self.attempt
+        self.attempt = Attempt(address, now, 1 if before is None else before.number + 1)
         connection = None
         if (
             endpoint.breaker is not Breaker.UNREACHABLE
@@ -175,7 +140,7 @@ class Exchange:
                 connection.address,
                 len(self.body),
                 self.request_id,
-                _CLASS_BYTES[self.klass],
+                CLASS_BYTES[self.klass],
                 forward_key=self.forward_key,
             ),
             self.body,
@@ -240,7 +205,7 @@ class Exchange:
             buffered += head
             buffered += data
             if not connection.complete and (
-                len(buffered) > BUFFER_BYTES or not self._charge(len(data))
+                len(buffered) > BUFFER_BYTES or not self.charge_bytes(len(data))
             ):
                 self.buffered = None
                 self.wrote = True
@@ -283,7 +248,7 @@ class Exchange:
             return None
         self.facts = facts
         if self.charged > SMALL_BYTES:
-            self._release()
+            self.release()
         self.status = status
         length = facts.content_length
         dechunk = connection.keep_parts and facts.is_chunked
@@ -337,7 +302,8 @@ class Exchange:
         body = connection.take_parts()
         if body and reader.feed(body):
             now = time.monotonic()
-            self.first_token_at = now
+            if self.attempt is not None:
+                self.attempt.first_token_at = now
             self.route.first_token(self.klass, now - self.arrived)
         return body if connection.keep_parts else data
 
@@ -355,9 +321,12 @@ class Exchange:
             else:
                 if ticket.endpoint.outcomes.consecutive:
                     self.route.admission.pool.completed(ticket.endpoint)
-                tokens = plain_completion_tokens(tail)
+                prompt, tokens = plain_usage(tail)
                 if tokens is not None:
                     self.route.stats.generated(self.klass, tokens)
+                    attempt = self.attempt
+                    if attempt is not None:
+                        attempt.input_tokens, attempt.output_tokens = prompt, tokens
         self.connection = None
         connection.done()
         self._end()
@@ -378,7 +347,10 @@ class Exchange:
         if tokens is None:
             return
         route.stats.generated(self.klass, tokens)
-        first, each = self.first_token_at, tokens / self.width
+        attempt = self.attempt
+        assert attempt is not None  # noqa: S101 - set when the request got its seat
+        attempt.input_tokens, attempt.output_tokens = reader.prompt_tokens(), tokens
+        first, each = attempt.first_token_at, tokens / self.width
         if first is not None and each > 1.0:
             seconds = (time.monotonic() - first) / (each - 1.0)
             route.stats.time_per_output_token[self.klass].observe(seconds)
@@ -429,7 +401,7 @@ class Exchange:
         """Send an error event if the framing allows one, then close without an end mark."""
         facts = self.facts
         assert facts is not None  # noqa: S101
-        self.status = error.status
+        self.status, self.cause = error.status, error.code
         if facts.is_event_stream:
             sent = self.last_bytes
             if connection.keep_parts:
@@ -455,14 +427,13 @@ class Exchange:
         if self.active or connection.paused:  # paused: a slow client blocks the pod
             self.active = False
             self.active_at = now
-        timeouts = self.route.spec.timeouts
-        if now - self.arrived - (self.queue_seconds or 0.0) > timeouts.total_seconds:
-            problem = f"the response took longer than totalSeconds ({timeouts.total_seconds:g} s)"
-        elif self.facts is None and now - ticket.started > timeouts.response_head_seconds:
-            problem = f"no response head within responseHeadSeconds ({timeouts.response_head_seconds:g} s)"
-        elif self.facts is not None and now - self.active_at > timeouts.stream_idle_seconds:
-            problem = f"no bytes for streamIdleSeconds ({timeouts.stream_idle_seconds:g} s) within the response"
-        else:
+        problem = exceeded_timeout(
+            self.route.spec.timeouts,
+            now - self.arrived - (self.queue_seconds or 0.0),
+            now - ticket.started if self.facts is None else None,
+            now - self.active_at,
+        )
+        if problem is None:
             return
         address = ticket.endpoint.address
         self.route.pod_failed(ticket.endpoint, problem, after_head=self.facts is not None)
@@ -483,59 +454,17 @@ class Exchange:
         if self.ticket is not None and self.ticket.endpoint is not None:
             self.cut(deadline_exceeded("the deadline passed before the response was complete"))
 
-    @property
-    def name(self) -> str:
-        """The request's identifier as text."""
-        return self.request_id.decode("ascii", "replace")
-
-    def identity(self) -> int:
-        """A hash of API key and body (of a large one, both ends): equal when a request is resent."""
-        body = self.body
-        key = self.request.first.get(b"authorization")
-        return hash((key, len(body), body[:IDENTITY_BYTES], body[-IDENTITY_BYTES:]))
-
-    def _charge(self, count: int) -> bool:
-        if not self.reply.gateway.budget.take(count):
-            return False
-        self.charged += count
-        return True
-
-    def _release(self) -> None:
-        """Drop what was kept for a retry: none can follow."""
-        self.body = b""
-        request = self.request
-        request.headers = _NO_HEADERS
-        request.first = _WITH_ORIGIN if b"origin" in request.first else _NOTHING
-        if self.charged:
-            self.reply.gateway.budget.give(self.charged)
-            self.charged = 0
-
     def _clean_up(self) -> None:
         """Drop everything of the ended request."""
-        if self.charged:
-            self.reply.gateway.budget.used -= self.charged
-            self.charged = 0
-        self.body = b""
-        self.buffered = None
+        self.drop_bytes()
         if self.deadline_timer is not None:
             self.deadline_timer.cancel()
             self.deadline_timer = None
 
-    def response_headers(self) -> bytes:
-        """Header lines of every response on a route."""
-        reply = self.reply
-        lines = b"x-request-id: %s\r\nx-r1-queue-ms: %d\r\nx-r1-class: %s\r\n%s" % (
-            self.request_id,
-            round((self.queue_seconds or 0.0) * 1000),
-            _CLASS_BYTES[self.klass],
-            reply.connection_header() if reply.close_after or reply.gateway.closing else b"",
-        )
-        return CROSS_ORIGIN + lines if b"origin" in self.request.first else lines
-
     def fail(self, error: ApiError) -> None:
         """Answer with a gateway error; no byte of a response was written before."""
         self._drop_connection()
-        self.status = error.status
+        self.status, self.cause = error.status, error.code
         self.reply.write_error(error, self.response_headers())
         self._end()
 
@@ -547,7 +476,7 @@ class Exchange:
     def fail_queued(self, error: ApiError) -> None:
         """Answer with a gateway error that is counted already; the request has no ticket."""
         self.ticket = None
-        self.status = error.status
+        self.status, self.cause = error.status, error.code
         self.reply.write_error(error, self.response_headers())
         self._end()
 
@@ -562,6 +491,9 @@ class Exchange:
 
     def client_gone(self) -> None:
         """The client closed its connection: free the seat and stop the pod's generation."""
+        if self.connection is not None and self.reader is not None:
+            self._read_parts(self.connection, self.reader, b"")
+        self.status, self.cause = CLIENT_CLOSED, "client_closed"
         self._drop_connection()
         self._clean_up()
         ticket, self.ticket = self.ticket, None
@@ -591,6 +523,3 @@ class Exchange:
         ticket, self.ticket = self.ticket, None
         self.route.ended(self, ticket)
         self.reply.exchange_done()
-
-
-_CLASS_BYTES = tuple(klass.name.encode() for klass in PriorityClass)

@@ -14,12 +14,17 @@ from typing import Protocol
 
 from r1_common.contracts.priority_classes import PriorityClass
 from r1_common.contracts.route import RouteSpec
-from r1_gateway.admission.admission_queue import Admission, Rejection, Ticket
+from r1_gateway.admission.admission_queue import Admission
+from r1_gateway.admission.class_queue import ClassQueue, FifoQueue
 from r1_gateway.admission.endpoint_pool import Endpoint, EndpointPool
+from r1_gateway.admission.ticket import Rejection, Ticket
 from r1_gateway.http.errors import ApiError, unavailable
 from r1_gateway.http.reply import Reply, ReplySource
 from r1_gateway.http.upstream import ConnectionPool
+from r1_gateway.routes.attempt import Attempt
 from r1_gateway.routes.route_stats import RouteStats
+from r1_gateway.tenants.caller import Caller
+from r1_gateway.tenants.tenant_limiter import Charge
 
 QUEUE_AFTER_LOSS_SECONDS = 120.0
 CLIENT_CLOSED = 499
@@ -34,13 +39,31 @@ class RouteRequest(ReplySource, Protocol):
     reply: Reply
     request_id: bytes
     klass: PriorityClass
+    caller: Caller
     width: int
+    cost: float
+    """Estimated tokens, prompt and output."""
+    size: int
+    """Bytes of the body."""
+    charge: Charge | None
+    """What the limits of the caller's tenant were charged."""
+    tokens: tuple[int, int]
+    """Input and output tokens that the request used; known at its end."""
+    attempt: Attempt | None
+    cause: str
     arrived: float
     deadline: float | None
     """When the client's own deadline passes, in monotonic seconds."""
     queue_seconds: float | None
     status: int
     ticket: Ticket[RouteRequest] | None
+
+    @property
+    def first_token_seconds(self) -> float | None:
+        """Seconds from the arrival to the first token; None without one."""
+
+    def count_tokens(self) -> tuple[int, int]:
+        """Input and output tokens that the request used; also kept in ``tokens``."""
 
     def identity(self) -> int:
         """The same number for a request that is sent again."""
@@ -63,11 +86,15 @@ class Route:
         spec: RouteSpec,
         connections: ConnectionPool,
         on_end: Callable[[RouteRequest], None] | None = None,
+        new_queue: Callable[[], ClassQueue[RouteRequest]] = FifoQueue,
     ) -> None:
+        """``new_queue`` makes the queue of each class."""
         self.spec = spec
         self.connections = connections
         self.stats = RouteStats()
-        self.admission: Admission[RouteRequest] = Admission(spec.policies, EndpointPool())
+        self.admission: Admission[RouteRequest] = Admission(
+            spec.policies, EndpointPool(), new_queue
+        )
         self.last_failure = ""
         self._on_end = on_end
         self._last_pod_at = time.monotonic()
@@ -133,26 +160,55 @@ class Route:
             width=request.width,
             reserved_return=reserved_return,
             identity=request.identity,
+            caller=request.caller,
+            cost=request.cost,
+            size=request.size,
         )
         if isinstance(outcome, Rejection):
             reply.reserved_return = outcome.reserved_return
-            self.stats.reject(klass, outcome.reason, 429)
-            request.fail_queued(
-                ApiError(
-                    429,
-                    "rate_limit_error",
-                    "queue_full",
-                    f"{self.spec.key}: {outcome.message}",
-                    retry_after_seconds=outcome.retry_after_seconds,
-                    retry_is_exact=True,
-                )
-            )
+            error = self._rejection_error(outcome)
+            self.stats.reject(klass, outcome.reason, error.status)
+            request.fail_queued(error)
             return
         request.ticket = outcome
+        if self.admission.displaced:
+            self._reject_displaced(now)
         if outcome.endpoint is not None:
             request.begin(now)
         else:
             self.dispatch()
+
+    def _rejection_error(self, rejection: Rejection) -> ApiError:
+        message = f"{self.spec.key}: {rejection.message}"
+        if rejection.reason == "DeadlineUnreachable":
+            return unavailable("deadline_unreachable", message, rejection.retry_after_seconds)
+        return ApiError(
+            429,
+            "rate_limit_error",
+            "queue_full",
+            message,
+            retry_after_seconds=rejection.retry_after_seconds,
+            retry_is_exact=True,
+        )
+
+    def _reject_displaced(self, now: float) -> None:
+        """Reject the requests that made room for one of a tenant with fewer queued requests."""
+        displaced, self.admission.displaced = self.admission.displaced, []
+        for ticket in displaced:
+            request, klass = ticket.item, ticket.klass
+            seconds, request.reply.reserved_return = self.admission.reserve_return(
+                klass, now, request.identity()
+            )
+            rejection = Rejection(
+                "Displaced",
+                f"the {klass.name} queue is full and tenant {ticket.caller.tenant!r} has the most "
+                f"requests in it: the newest one made room for another tenant; retry after "
+                f"{seconds} s",
+                seconds,
+            )
+            self.stats.reject(klass, rejection.reason, 429)
+            request.queue_seconds = now - request.arrived
+            request.fail_queued(self._rejection_error(rejection))
 
     def _may_queue(self, now: float) -> bool:
         """Whether a pod is expected: scaling from zero, or pods that exist or existed recently."""
@@ -253,7 +309,8 @@ class Route:
     def ended(self, request: RouteRequest, ticket: Ticket[RouteRequest] | None) -> None:
         """Count a complete response; ``ticket`` is None when the request never got a seat."""
         now = time.monotonic()
-        if ticket is not None and self.admission.finish(ticket, now):
+        used = request.count_tokens()
+        if ticket is not None and self.admission.finish(ticket, now, used[0] + used[1]):
             klass = request.klass
             stats = self.stats
             (stats.completed if request.status < 500 else stats.failed)[klass] += 1
@@ -267,8 +324,8 @@ class Route:
 
     def cancelled(self, request: RouteRequest, ticket: Ticket[RouteRequest]) -> None:
         """Count a request whose client closed the connection, queued or in flight."""
-        if self.admission.finish(ticket, time.monotonic()):
-            request.status = CLIENT_CLOSED
+        used = request.count_tokens()
+        if self.admission.finish(ticket, time.monotonic(), used[0] + used[1]):
             self.stats.cancelled[request.klass] += 1
             self.stats.by_code[request.klass, CLIENT_CLOSED] += 1
             self.dispatch()

@@ -65,17 +65,21 @@ class RouteStats:
     generated_tokens: list[int] = field(default_factory=_zeros)
     output_tokens: float = FIRST_OUTPUT_GUESS
 
-    def offer(self, klass: int, prompt_bytes: int, max_tokens: int | None, width: int = 1) -> None:
-        """Count an arrival: one request and its estimated tokens.
+    def estimate(self, prompt_bytes: int, max_tokens: int | None, width: int = 1) -> int:
+        """Estimated tokens of a request.
 
-        Tokens = prompt bytes / 4, plus the smaller of ``max_tokens`` for each of its ``width``
-        sequences and the recent mean output of this route's requests.
+        Prompt bytes / 4, plus the smaller of ``max_tokens`` for each of its ``width`` sequences and
+        the recent mean output of this route's requests.
         """
         expected = self.output_tokens
         if max_tokens is not None and max_tokens * width < expected:
             expected = max_tokens * width
+        return (prompt_bytes >> 2) + int(expected)
+
+    def offer(self, klass: int, tokens: int) -> None:
+        """Count an arrival: one request and its estimated tokens."""
         self.offered_requests[klass] += 1
-        self.offered_tokens[klass] += (prompt_bytes >> 2) + int(expected)
+        self.offered_tokens[klass] += tokens
 
     def generated(self, klass: int, tokens: int) -> None:
         """Count the tokens of a complete response, and update the mean output."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
@@ -17,45 +16,15 @@ from r1_common.contracts.priority_classes import CLASS_NAMES, CLASSES
 from r1_gateway.gateway import Gateway
 from r1_gateway.routes.route import Route
 from r1_gateway.routes.route_stats import SECONDS_BUCKETS, Histogram
+from r1_gateway.telemetry.metric_family import Family, Rows
+from r1_gateway.telemetry.process_metrics import ProcessStats, process_rows
+from r1_gateway.telemetry.tenant_metrics import tenant_rows
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SLICE_SECONDS = 0.002
 _ROUTE = ("inference_namespace", "inference")
 _CLASS = (*_ROUTE, "class")
 _BOUNDS = (*map(str, SECONDS_BUCKETS), "+Inf")
-
-Rows = Iterator[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """A metric: its name without suffix, type, help, labels, and the sample lines of one route."""
-
-    name: str
-    type: str
-    text: str
-    labels: tuple[str, ...]
-    rows: Callable[[Route, str, str, float], Rows]
-    """``rows(route, sample name, route labels, now)``"""
-
-    @property
-    def sample(self) -> str:
-        """Name of the samples, without a histogram's suffixes."""
-        return self.name + "_total" if self.type == "counter" else self.name
-
-    def head(self) -> str:
-        """The HELP and TYPE lines."""
-        return f"# HELP {self.sample} {self.text}\n# TYPE {self.sample} {self.type}\n"
-
-
-@dataclass(slots=True)
-class ProcessStats:
-    """Metrics of the process, read at each scrape."""
-
-    invalid_configurations: Callable[[], int] = lambda: 0
-    invalid_configmaps: Callable[[], Iterable[str]] = lambda: ()
-    task_restarts: Callable[[], Mapping[str, int]] = dict
-    dropped_lines: Callable[[], Mapping[str, int]] = dict
 
 
 class MetricsPage:
@@ -92,6 +61,7 @@ class MetricsPage:
                 if time.monotonic() - began > SLICE_SECONDS:
                     await asyncio.sleep(0)
                     began = time.monotonic()
+        parts.extend(tenant_rows(self._gateway.usage))
         parts.extend(process_rows(self._gateway, self._process_stats))
         text: list[bytes] = []
         for start in range(0, len(parts), 4096):
@@ -219,60 +189,3 @@ FAMILIES = (
            "Seconds from arrival to the last byte of a response below 400.", _CLASS,
            _histogram(lambda r: r.stats.latency)),
 )  # fmt: skip
-
-
-def _no_rows(route: Route, sample: str, labels: str, now: float) -> Rows:
-    yield from ()
-
-
-PROCESS_FAMILIES: Mapping[str, Family] = {
-    family.name: family
-    for family in (
-        Family("r1_gateway_invalid_requests", "counter",
-               "Requests that reached no route: malformed, unauthorized, unknown model.",
-               ("code", "reason"), _no_rows),
-        Family("r1_gateway_client_connections", "gauge", "Open client connections.", (), _no_rows),
-        Family("r1_gateway_upstream_connections_opened", "counter", "Connections opened to pods.",
-               (), _no_rows),
-        Family("r1_gateway_invalid_configurations", "counter",
-               "Invalid versions of routes, keys or files; the earlier version stayed.", (), _no_rows),
-        Family("r1_gateway_invalid_configmaps", "gauge",
-               "1 for a ConfigMap whose current route.json is invalid.",
-               ("inference_namespace", "configmap"), _no_rows),
-        Family("r1_gateway_background_task_restarts", "counter",
-               "Restarts of background tasks that failed.", ("task",), _no_rows),
-        Family("r1_gateway_buffered_bytes", "gauge",
-               "Bytes of buffered requests and responses.", (), _no_rows),
-        Family("r1_gateway_buffered_bytes_rejected", "counter",
-               "Charges that exceeded the byte budget (--max-buffered-bytes).", (), _no_rows),
-        Family("r1_gateway_log_lines_dropped", "counter",
-               "Log lines dropped because the reader was too slow.", ("log",), _no_rows),
-    )
-}  # fmt: skip
-
-
-def process_rows(gateway: Gateway, stats: ProcessStats) -> Rows:
-    """Families of the process."""
-    samples: dict[str, Iterable[tuple[tuple[object, ...], float]]] = {
-        "invalid_requests": [(key, count) for key, count in gateway.invalid_requests.items()],
-        "client_connections": [((), len(gateway.clients))],
-        "upstream_connections_opened": [((), gateway.connections.opened)],
-        "invalid_configurations": [((), stats.invalid_configurations())],
-        "invalid_configmaps": [(tuple(key.split("/", 1)), 1) for key in stats.invalid_configmaps()],
-        "background_task_restarts": [((k,), n) for k, n in stats.task_restarts().items()],
-        "buffered_bytes": [((), gateway.budget.used)],
-        "buffered_bytes_rejected": [((), gateway.budget.rejected)],
-        "log_lines_dropped": [((log,), n) for log, n in stats.dropped_lines().items()],
-    }
-    for name, values in samples.items():
-        family = PROCESS_FAMILIES[f"r1_gateway_{name}"]
-        yield family.head()
-        for label_values, value in values:
-            pairs = zip(family.labels, label_values, strict=True)
-            labels = ",".join(f'{label}="{_escape(str(text))}"' for label, text in pairs)
-            braces = f"{{{labels}}}" if labels else ""
-            yield f"{family.sample}{braces} {float(value)!r}\n"
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

@@ -43,7 +43,7 @@ because any registry account could belong to a third party. Takes (dict "root" $
 {{- $registry := .root.Values.imageRegistry }}
 {{- if not (or .image.repository $registry) }}
 {{- $value := eq .part "runtime" | ternary "runtimeImage.repository" (printf "%s.image.repository" .part) }}
-{{- fail (printf "imageRegistry: the image r1-%s has no registry. Set imageRegistry to the registry that holds the five images (--set imageRegistry=REGISTRY), or %s. `make images` builds them on this machine as localhost/r1-*; docs/install.md has the commands to push them to a registry" .part $value) }}
+{{- fail (printf "imageRegistry: the image r1-%s has no registry. Set imageRegistry to the registry that holds the six images (--set imageRegistry=REGISTRY), or %s. `make images` builds them on this machine as localhost/r1-*; docs/install.md has the commands to push them to a registry" .part $value) }}
 {{- end }}
 {{- printf "%s:%s" (.image.repository | default (printf "%s/r1-%s" $registry .part)) (.image.tag | default .root.Chart.AppVersion) -}}
 {{- end -}}

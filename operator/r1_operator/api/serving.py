@@ -172,6 +172,74 @@ class EngineSpec:
     )
 
 
+class WeightFormat(StrEnum):
+    STORED = "Stored"
+    INT8 = "Int8"
+    INT4 = "Int4"
+
+
+class CacheDtype(StrEnum):
+    AUTO = "Auto"
+    FLOAT32 = "Float32"
+    FLOAT16 = "Float16"
+    BFLOAT16 = "BFloat16"
+
+
+class PrefixCaching(StrEnum):
+    ENABLED = "Enabled"
+    DISABLED = "Disabled"
+
+
+class SpeculationType(StrEnum):
+    NONE = "None"
+    NGRAM = "NGram"
+    MTP = "MTP"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """Number format of the weights, by the Bundled engine. `r1 tune` measures what each loses."""
+
+    weights: Annotated[
+        WeightFormat,
+        Doc(
+            "is the format that all matrices but the routers are packed in while they load. "
+            "Stored keeps the precision of the checkpoint."
+        ),
+    ] = WeightFormat.STORED
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """The key-value cache of the Bundled engine."""
+
+    dtype: Annotated[
+        CacheDtype,
+        Doc(
+            "is the number format of keys and values. Auto is Float16, or Float32 where the "
+            "weights are Float32."
+        ),
+    ] = CacheDtype.AUTO
+    prefix_caching: Annotated[
+        PrefixCaching,
+        Doc("is whether the common beginning of several prompts is computed once."),
+    ] = PrefixCaching.ENABLED
+
+
+@dataclass(frozen=True, slots=True)
+class Speculation:
+    """Draft tokens that one step of the Bundled engine verifies. Outputs stay the same."""
+
+    type: Annotated[
+        SpeculationType,
+        Doc("is the source of drafts: the text so far, or a layer of the checkpoint."),
+    ] = SpeculationType.NONE
+    max_drafts: Annotated[
+        int,
+        Doc("is the number of draft tokens per request and step.", minimum=1, maximum=16),
+    ] = 4
+
+
 @dataclass(frozen=True, slots=True)
 class Runtime:
     dtype: Annotated[Dtype, Doc("is the number format of weights and activations.")] = Dtype.AUTO
@@ -202,6 +270,32 @@ class Runtime:
             maximum=100_000_000,
         ),
     ] = None
+    quantization: Annotated[
+        Quantization | None, Doc("packs the weights with fewer bits. Bundled only.")
+    ] = None
+    cache: Annotated[Cache | None, Doc("sets the key-value cache of the engine. Bundled only.")] = (
+        None
+    )
+    speculation: Annotated[
+        Speculation | None, Doc("lets one step verify several draft tokens. Bundled only.")
+    ] = None
+
+
+BUNDLED_ONLY = ("quantization", "cache", "speculation")
+"""Fields of `spec.runtime` that only the Bundled engine has."""
+
+BUNDLED_RULE = Rule(
+    "!has(self.engine) || !has(self.engine.type) || self.engine.type == 'Bundled' || "
+    "!has(self.runtime) || !("
+    + " || ".join(f"has(self.runtime.{name})" for name in BUNDLED_ONLY)
+    + ")",
+    f"runtime must not set {', '.join(BUNDLED_ONLY)} unless engine.type is Bundled: use engine.args",
+    lambda self: (
+        self.engine.type is EngineType.BUNDLED
+        or all(getattr(self.runtime, name) is None for name in BUNDLED_ONLY)
+    ),
+    "runtime",
+)
 
 
 def _requests_fit(self: Any) -> bool:

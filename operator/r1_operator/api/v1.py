@@ -17,7 +17,15 @@ from r1_operator.api.class_policies import resolve_class_policies
 from r1_operator.api.fields.declare import Doc, Rule
 from r1_operator.api.fields.parsing import FieldError, Invalid, matches, read
 from r1_operator.api.scaling import Autoscaling, Priority
-from r1_operator.api.serving import EngineSpec, Model, PodTemplate, Resources, Rollout, Runtime
+from r1_operator.api.serving import (
+    BUNDLED_RULE,
+    EngineSpec,
+    Model,
+    PodTemplate,
+    Resources,
+    Rollout,
+    Runtime,
+)
 
 NAME, LONGEST_NAME = names.NAME, names.LONGEST_NAME
 NAME_RULE = (
@@ -65,7 +73,7 @@ class Spec:
         default_factory=PodTemplate
     )
 
-    RULES: ClassVar[tuple[Rule, ...]] = BUDGET_RULES
+    RULES: ClassVar[tuple[Rule, ...]] = (*BUDGET_RULES, BUNDLED_RULE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,16 +20,18 @@ from r1_operator.cli.output import FAILED, OK, USAGE, CommandFailed
 COMMANDS = {
     "status": "show R1Inferences with their desired and available replicas and their problems",
     "explain": "explain the replica count of a resource: the last scaling decisions with all inputs",
+    "usage": "show requests, tokens, waits and cost of each tenant, from Prometheus",
     "backtest": "backtest a scaling policy on the load history in Prometheus",
     "whatif": "replay the last days with other settings",
     "demo": "run a local cluster with two models and a recorded day of load in 10 min",
     "leaderboard": "compare scaling policies on a recorded load: cost at equal service",
     "forecast-bench": "compare forecasters on a recorded load: r1 forecast-bench --trace FILE",
     "serve": "serve one model on this machine: r1 serve MODEL [runtime flags]",
+    "tune": "measure sparse and quantised techniques on a model: r1 tune MODEL --budget quality=0.5%%",
     "crd": "print the CustomResourceDefinitions of R1Inference and R1Backtest",
 }
 """One module per command, imported on use, because the Kubernetes client takes 1 s to import."""
-DELEGATED = ("backtest", "whatif", "demo", "leaderboard", "forecast-bench", "serve")
+DELEGATED = ("backtest", "whatif", "demo", "leaderboard", "forecast-bench", "serve", "tune")
 """Commands of other programs; their arguments are passed on unchanged."""
 
 DESCRIPTION = "Serve DeepSeek-R1 class models on Kubernetes, and explain their replica counts."
@@ -39,10 +41,12 @@ examples:
   kubectl apply -f model.yaml      create an R1Inference
   r1 status                        show all R1Inferences
   r1 explain production-r1         explain its replica count
+  r1 usage --since 7d --by tenant --prometheus URL   tokens and cost of each tenant
   r1 backtest production-r1 --prometheus URL         cost of its policy and of other policies
   r1 whatif production-r1 --prometheus URL --max 6   replay the last days with maxReplicas 6
   r1 leaderboard --trace load.csv  cost of each scaling policy on a recorded load
   r1 serve bundled:demo            serve the demo model on this machine
+  r1 tune bundled:smollm2          find the techniques that keep a budget of quality
 
 exit codes: 0 success, 1 failure, 2 wrong usage, 3 not found
 """

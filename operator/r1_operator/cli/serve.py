@@ -23,7 +23,10 @@ def dispatch(arguments: Sequence[str]) -> int:
     if rest[:1] in ([], ["-h"], ["--help"]):
         print(f"usage: r1 serve MODEL [flags]\n\n{EXAMPLES}", end="")
         return OK if rest else USAGE
-    if importlib.util.find_spec("r1_runtime") is None or importlib.util.find_spec("torch") is None:
+    if (
+        importlib.util.find_spec("r1_runtime") is None
+        or importlib.util.find_spec("tokenizers") is None
+    ):
         print(
             "r1: the runtime is not installed: pip install 'r1-inference-operator[runtime]'",
             file=sys.stderr,

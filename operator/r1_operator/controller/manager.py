@@ -98,6 +98,7 @@ class Manager:
         self.nodes = Nodes(api)
         defaults = Defaults(
             runtime_image=settings.default_image,
+            runtime_gpu_image=settings.default_gpu_image,
             model_source=ModelSource(bundled=settings.default_model),
             image_pull_policy=settings.image_pull_policy,
             template=json.loads(settings.model_pod_template),

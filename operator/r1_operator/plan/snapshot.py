@@ -94,6 +94,8 @@ class Defaults:
     """
 
     runtime_image: str
+    runtime_gpu_image: str = ""
+    """of engines that request an accelerator; `runtime_image` when empty"""
     model_source: ModelSource = field(default_factory=lambda: ModelSource(bundled="demo"))
     image_pull_policy: str = "IfNotPresent"
     template: Object = field(default_factory=dict)

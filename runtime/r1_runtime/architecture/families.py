@@ -7,7 +7,6 @@ mathematics and is not implemented is an error.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from r1_runtime.architecture.llama import (
     describe_split_llama,
 )
 from r1_runtime.errors import ModelLoadError
+from r1_runtime.json_files import read_json_object
 
 Describe = Callable[[ConfigFields], ModelDescription]
 
@@ -58,19 +58,17 @@ def read_description(folder: Path, *, positions: int | None = None) -> ModelDesc
         ModelLoadError: the file is missing, is not JSON, or describes what is not implemented.
     """
     path = folder / "config.json"
+    if folder.is_file():
+        raise ModelLoadError(folder, "neither a folder nor a *.gguf file.", _FIX_FOLDER)
     if not folder.is_dir():
         raise ModelLoadError(
-            folder, "no such folder.", "mount the model there, or change --model-path."
+            folder,
+            "no such folder.",
+            "mount or download the model there, or change --model-path.",
         )
     if not path.is_file():
         raise ModelLoadError(folder, "config.json is missing.", _FIX_FOLDER)
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        raise ModelLoadError(path, f"not readable as JSON ({error}).", "copy it again.") from error
-    if not isinstance(raw, dict):
-        raise ModelLoadError(path, "not a JSON object.", "copy it again.")
-    return describe(raw, path, positions=positions)
+    return describe(read_json_object(path), path, positions=positions)
 
 
 def describe(

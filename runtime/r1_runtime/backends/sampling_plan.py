@@ -25,7 +25,7 @@ class SamplingPlan:
         seeds: [S] uint64 key of the generator.
         counters: [S] uint64 position of the sampled token: one draw per position.
         targets: [S] int32; a token whose log-probability is returned without sampling, or -1.
-        top_counts: [S] int32; number of most probable tokens to return.
+        top_counts: [S] int32; number of most probable tokens to return, or `NO_LOGPROB`.
         adjust_starts: [S + 1] int32; first entry of each row in the two arrays below.
         adjust_tokens: int32 tokens whose logits change, at most once per row.
         adjust_values: float32 [n, 3]: factor on a positive logit, factor on a negative logit, and
@@ -49,8 +49,12 @@ class SamplingPlan:
     mask_bits: NDArray[np.uint32]
 
 
-def greedy_plan(rows: int) -> SamplingPlan:
-    """A plan in which every row takes its most probable token."""
+NO_LOGPROB = -1
+"""The `top_counts` entry of a row whose log-probability nobody reads, which saves a pass over its logits."""
+
+
+def greedy_plan(rows: int, *, logprobs: bool = True) -> SamplingPlan:
+    """A plan in which every row takes its most probable token, with its log-probability or without."""
     zeros = np.zeros(rows, np.int32)
     return SamplingPlan(
         temperatures=np.zeros(rows, np.float32),
@@ -60,7 +64,7 @@ def greedy_plan(rows: int) -> SamplingPlan:
         seeds=np.zeros(rows, np.uint64),
         counters=np.zeros(rows, np.uint64),
         targets=np.full(rows, -1, np.int32),
-        top_counts=zeros,
+        top_counts=zeros if logprobs else np.full(rows, NO_LOGPROB, np.int32),
         adjust_starts=np.zeros(rows + 1, np.int32),
         adjust_tokens=np.empty(0, np.int32),
         adjust_values=np.empty((0, 3), np.float32),

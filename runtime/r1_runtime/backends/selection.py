@@ -15,8 +15,10 @@ from r1_runtime.backends.cpu.library import (
     NativeLibraryMissing,
     load_library,
 )
+from r1_runtime.backends.torch_package import INSTALL_TORCH, torch_installed, torch_missing
 from r1_runtime.checkpoint.source import Checkpoint, Encoding
 from r1_runtime.errors import OptionError
+from r1_runtime.sparsity.policy import DynamicSparseAttention
 
 _DTYPES = {"float32": Codec.FLOAT32, "bfloat16": Codec.BFLOAT16, "float16": Codec.FLOAT16}
 _QUANTIZATIONS = {"int8": Codec.INT8, "int4": Codec.INT4_MIN}
@@ -24,6 +26,9 @@ _CACHES = {
     "float32": CacheType.FLOAT32,
     "float16": CacheType.FLOAT16,
     "bfloat16": CacheType.BFLOAT16,
+    "int8": CacheType.INT8,
+    "int4": CacheType.INT4,
+    "fp8": CacheType.FLOAT8,
 }
 _NVIDIA = Path("/dev/nvidiactl")
 _DEVICES = re.compile(r"auto|cpu|cuda(:\d+)?")
@@ -44,6 +49,7 @@ class BackendChoice:
         dtype: data type of the computation in torch: `float32` or `bfloat16`.
         cache_type: element type of the native backend's cache.
         int4_experts: the CUDA backend packs the routed experts to 4 bits.
+        sparsity: policy of sparse attention; None for dense attention.
         reasons: one sentence per choice, for the log and `--explain-plan`.
     """
 
@@ -54,6 +60,7 @@ class BackendChoice:
     cache_type: CacheType
     int4_experts: bool
     reasons: tuple[str, ...]
+    sparsity: DynamicSparseAttention | None = None
 
 
 def choose_backend(
@@ -64,10 +71,12 @@ def choose_backend(
     dtype: str = "auto",
     quantization: str = "none",
     cache_dtype: str = "auto",
+    sparsity: DynamicSparseAttention | None = None,
     ranks: int = 1,
     native: Callable[[], object] = load_library,
     has_gpu: Callable[[], bool] = _NVIDIA.exists,
     has_triton: Callable[[], bool] = _triton_installed,
+    has_torch: Callable[[], bool] = torch_installed,
 ) -> BackendChoice:
     """Choose what computes the model.
 
@@ -77,11 +86,13 @@ def choose_backend(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         dtype: `auto` keeps the stored precision.
         quantization: `none`, or the packed form of all matrices but the routers: `int8`, `int4`.
-        cache_dtype: `auto`, `float32`, `float16` or `bfloat16`.
+        cache_dtype: `auto`, `float32`, `float16`, `bfloat16`, `int8`, `int4` or `fp8`.
+        sparsity: policy of sparse attention, which the CUDA backend and several ranks do not have.
         ranks: processes that compute the model together; only the reference backend divides it.
         native: raises `NativeLibraryMissing` where the native library cannot be loaded.
         has_gpu: whether this machine has an NVIDIA device.
         has_triton: whether the kernel compiler of the CUDA backend is installed.
+        has_torch: whether torch is installed.
 
     Raises:
         OptionError: the options exclude each other or what this machine has.
@@ -91,7 +102,12 @@ def choose_backend(
         backend = _dividing(backend, ranks, reasons)
     chosen, where = _place(backend, device, native, has_gpu, has_triton, reasons)
     if chosen != "cpu":
-        _check_torch(chosen, dtype, quantization, cache_dtype)
+        if not has_torch():
+            raise _no_torch(backend, where, ranks, reasons[-1])
+        _check_torch_options(chosen, dtype, quantization, cache_dtype)
+    if sparsity is not None:
+        _check_sparsity(chosen, ranks)
+        reasons.append(f"Attention is sparse: {sparsity.describe()}.")
     stored = checkpoint.tensor("layers.0.self_attn.o_proj.weight").encoding
     codec = _QUANTIZATIONS.get(quantization, _DTYPES.get(dtype))
     torch_dtype = dtype if dtype in ("float32", "bfloat16") else "float32"
@@ -116,6 +132,7 @@ def choose_backend(
         cache,
         chosen == "cuda" and quantization == "int4",
         tuple(reasons),
+        sparsity,
     )
 
 
@@ -128,6 +145,19 @@ def _dividing(backend: str, ranks: int, reasons: list[str]) -> str:
         )
     reasons.append("Only the reference backend divides a model over ranks.")
     return "reference"
+
+
+def _no_torch(backend: str, where: str, ranks: int, reason: str) -> OptionError:
+    """Refuse a backend on torch where it is not installed; `reason` is that of the choice."""
+    if ranks > 1:
+        return torch_missing(f"a model over {ranks} ranks", "one rank")
+    if where != "cpu":
+        return torch_missing(f"the GPU {where}", "--device cpu")
+    if backend == "reference":
+        return torch_missing("--backend reference", "--backend cpu")
+    return torch_missing(
+        "the reference backend", f"a native library for the CPU backend. {reason.rstrip('.')}"
+    )
 
 
 def _torch_reasons(chosen: str, dtype: str, stored: Encoding, quantization: str) -> Iterator[str]:
@@ -178,7 +208,7 @@ def _place(
     return "cpu", "cpu"
 
 
-def _check_torch(chosen: str, dtype: str, quantization: str, cache_dtype: str) -> None:
+def _check_torch_options(chosen: str, dtype: str, quantization: str, cache_dtype: str) -> None:
     """Refuse the options that a backend on torch does not have, instead of ignoring them."""
     packs = quantization == "none" or (chosen == "cuda" and quantization == "int4")
     lacking = {
@@ -196,6 +226,16 @@ def _check_torch(chosen: str, dtype: str, quantization: str, cache_dtype: str) -
             )
 
 
+def _check_sparsity(chosen: str, ranks: int) -> None:
+    """Refuse sparse attention where nothing computes it."""
+    if chosen == "cuda" or ranks > 1:
+        what = "the CUDA backend serves" if chosen == "cuda" else f"{ranks} ranks compute the model"
+        raise OptionError(
+            "command line: --attention-sparsity and --attention-window need the native or the reference"
+            f" backend in one process, but {what}. Fix: --backend cpu --device cpu, or dense attention."
+        )
+
+
 def _on_gpu(
     backend: str, where: str, has_triton: Callable[[], bool], reasons: list[str]
 ) -> tuple[str, str]:
@@ -207,8 +247,8 @@ def _on_gpu(
         return "cuda", where
     if backend == "cuda":
         raise OptionError(
-            "command line: --backend cuda needs the package triton, which is not installed."
-            " Fix: install torch's CUDA build, which brings it."
+            "command line: --backend cuda needs the package triton, which is not installed. Fix:"
+            f" {INSTALL_TORCH}; torch's CUDA build brings triton."
         )
     reasons.append(
         f"The reference backend serves on {where}, several times slower: triton is not installed."

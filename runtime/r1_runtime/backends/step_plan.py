@@ -36,6 +36,10 @@ class StepPlan:
         hidden_rows: [H] rows whose last hidden state is returned, ascending.
         next_tokens: [T] the token after each row, -1 where the step samples it. Only for a backend
             that drafts by the model's own layer (`--speculation mtp`); else empty.
+        prompt_lengths: [N] position from which the rows of a sequence are generated tokens, which
+            attend sparsely where that is on; empty for 0.
+        joined: the seven arrays from `tokens` to `output_rows` behind each other, where they are views
+            of one array; else empty. It saves a backend the look-up of each address.
     """
 
     tokens: Int32
@@ -48,6 +52,8 @@ class StepPlan:
     sampling: SamplingPlan
     hidden_rows: Int32 = field(default_factory=lambda: _NONE)
     next_tokens: Int32 = field(default_factory=lambda: _NONE)
+    prompt_lengths: Int32 = field(default_factory=lambda: _NONE)
+    joined: Int32 = field(default_factory=lambda: _NONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,8 @@ class StepResult:
         top_logprobs: their log-probabilities, of the same lengths.
         hidden: [H, hidden_size] last hidden states after the final norm.
         drafts: [S] for each output row a proposal for the token after its token, or empty.
+        attention_tokens: cache tokens that sparse attention read, and tokens of those contexts; both
+            once per layer, row and query head.
     """
 
     tokens: Int32
@@ -70,6 +78,7 @@ class StepResult:
     top_logprobs: tuple[NDArray[np.float32], ...] = field(default=())
     hidden: NDArray[np.float32] = field(default_factory=lambda: _NO_HIDDEN)
     drafts: Int32 = field(default_factory=lambda: _NONE)
+    attention_tokens: tuple[int, int] = (0, 0)
 
 
 class Backend(Protocol):

@@ -114,6 +114,10 @@ def read_header(path: Path) -> GgufHeader:
     try:
         with path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError as error:
+        raise ModelLoadError(
+            path, "no such file.", "mount or download the model there, or change --model-path."
+        ) from error
     except (OSError, ValueError) as error:  # ValueError: an empty file
         raise ModelLoadError(path, f"not readable ({error}).", _FIX_COPY) from error
     cursor = _Cursor(memoryview(mapped), path)

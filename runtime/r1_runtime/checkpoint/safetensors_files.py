@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r1_runtime.errors import ModelLoadError
+from r1_runtime.json_files import read_json_object
 
 COPY_AGAIN = "copy the model again."
 INDEX_NAME = "model.safetensors.index.json"
 _LONGEST_HEADER = 100_000_000  # the format's own limit
+_OTHER = ("*.bin", "*.pt", "*.pth")  # pickles, which could run any code
 _BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8}
 _BITS |= {"I16": 16, "U16": 16, "F16": 16, "BF16": 16}
 _BITS |= {"I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64}
@@ -96,6 +98,14 @@ def weight_files(folder: Path) -> list[Path]:
     single = folder / "model.safetensors"
     files = [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
     if not files:
+        other = next((file.name for pattern in _OTHER for file in folder.glob(pattern)), None)
+        if other is not None:
+            raise ModelLoadError(
+                folder,
+                f"no *.safetensors file, and {other} has another format.",
+                "convert the weights: load them with transformers and call"
+                " save_pretrained(FOLDER), which writes safetensors.",
+            )
         raise ModelLoadError(
             folder, "no *.safetensors file.", "put the weights beside config.json."
         )
@@ -104,10 +114,10 @@ def weight_files(folder: Path) -> list[Path]:
 
 def _indexed_files(index: Path) -> list[Path]:
     try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        names = set(read_json_object(index)["weight_map"].values())
         if any(Path(name).name != name for name in names):
             raise ValueError
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError, OSError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ModelLoadError(index, "not a readable shard index.", COPY_AGAIN) from error
     files = [index.parent / name for name in sorted(names)]
     for path in files:

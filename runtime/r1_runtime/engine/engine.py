@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from r1_runtime.engine.detokenize import Detokenizer
 from r1_runtime.engine.messages import (
+    AttentionReads,
     Deliver,
     EngineState,
     Output,
@@ -97,6 +98,7 @@ class Engine:
         eos: Rows[int],
         deliver: Deliver,
         clock: Callable[[], float] = time.monotonic,
+        reads: AttentionReads | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._runner = runner
@@ -104,6 +106,7 @@ class Engine:
         self._eos = frozenset(eos)
         self._deliver = deliver
         self._clock = clock
+        self._reads = reads or AttentionReads()
         self._inbox = _Inbox()
         self._jobs: dict[str, _Job] = {}
         self._undelivered: dict[str, Output] = {}  # last outputs of requests that have ended
@@ -428,6 +431,8 @@ class Engine:
             drafts=scheduler.drafts,
             draft_tokens=scheduler.draft_tokens,
             accepted_tokens=scheduler.accepted_tokens,
+            attention_read_tokens=self._reads.read,
+            attention_context_tokens=self._reads.context,
         )
 
 

@@ -135,6 +135,8 @@ class EngineState:
         drafts: chunks with draft tokens, since the start.
         draft_tokens: their draft tokens.
         accepted_tokens: those of them that the model sampled too.
+        attention_read_tokens: cache tokens that sparse attention read; once per layer, row and head.
+        attention_context_tokens: tokens of the contexts of those rows, counted in the same way.
     """
 
     running: int = 0
@@ -147,6 +149,16 @@ class EngineState:
     drafts: int = 0
     draft_tokens: int = 0
     accepted_tokens: int = 0
+    attention_read_tokens: int = 0
+    attention_context_tokens: int = 0
+
+
+@dataclass(slots=True)
+class AttentionReads:
+    """Cache tokens that sparse attention read, and tokens of the contexts, since the start."""
+
+    read: int = 0
+    context: int = 0
 
 
 Deliver = Callable[[list[Output], EngineState], None]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import accumulate
+from itertools import accumulate, chain
 
 import numpy as np
 from numpy.typing import NDArray
 
+from r1_runtime.backends.sampling_plan import NO_LOGPROB
 from r1_runtime.backends.step_plan import Backend, StepPlan, StepResult
-from r1_runtime.engine.messages import SampledRow, TokenLogprobs
+from r1_runtime.engine.messages import AttentionReads, SampledRow, TokenLogprobs
 from r1_runtime.engine.pooling import PooledStates, hidden_rows
-from r1_runtime.engine.sampling_arrays import SamplingRow, SequenceSampling, build_sampling_plan
+from r1_runtime.engine.sampling_arrays import SamplingPlans, SamplingRow, SequenceSampling
 from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.scheduler import Chunk, Step
 from r1_runtime.engine.sequence import Sequence
 from r1_runtime.engine.speculation import accepted_length
+
+_NO_ROWS = np.empty(0, np.int32)
 
 
 class Runner:
@@ -26,6 +29,9 @@ class Runner:
         block_size: tokens per cache block.
         end_tokens: tokens that end an output; `min_tokens` excludes them.
         model_drafts: the backend proposes tokens by the model's own layer; `draft` returns them.
+
+    Attributes:
+        reads: what sparse attention read since the start.
     """
 
     def __init__(
@@ -37,18 +43,23 @@ class Runner:
         model_drafts: bool = False,
     ) -> None:
         self.backend = backend
+        self.reads = AttentionReads()
         self._model_drafts = model_drafts
         self._pooled = PooledStates()
         self._proposals: dict[str, tuple[int, int]] = {}  # length of the sequence, token after it
         self.block_size = block_size
         self._end_tokens = tuple(end_tokens)
         self._sampling: dict[str, SequenceSampling] = {}
+        self._sampling_plans = SamplingPlans()
 
     def execute(self, step: Step) -> list[SampledRow]:
         """Compute the step; return its output rows in the order of its chunks."""
         places = [place for chunk in step.chunks for place in output_rows(chunk)]
         plan = self._plan(step, places)
         result = self.backend.step(plan)
+        read, context = result.attention_tokens
+        self.reads.read += read
+        self.reads.context += context
         rows = [_sampled(result, row, *place) for row, place in enumerate(places)]
         if self._model_drafts:
             self._note_proposals(step, places, result)
@@ -116,17 +127,19 @@ class Runner:
             blocks.append(chunk.sequence.blocks[: -(-context // self.block_size)])
             first = row - chunk.start - 1
             outputs += [first + position for _, position in output_rows(chunk)]
+        block_starts = [0, *accumulate(map(len, blocks))]
+        parts = (tokens, positions, starts, contexts, block_starts, [*chain(*blocks)], outputs)
+        joined = np.array([*chain(*parts)], np.int32)  # one conversion: each costs a microsecond
+        ends = [*accumulate(map(len, parts))]
+        views = [joined[end - len(part) : end] for part, end in zip(parts, ends, strict=True)]
+        pooled = hidden_rows(step)
         return StepPlan(
-            tokens=_ints(tokens),
-            positions=_ints(positions),
-            query_starts=_ints(starts),
-            context_lengths=_ints(contexts),
-            block_starts=_ints([0, *accumulate(len(each) for each in blocks)]),
-            blocks=_ints([block for each in blocks for block in each]),
-            output_rows=_ints(outputs),
-            sampling=build_sampling_plan([self._sampling_row(*place) for place in places]),
-            hidden_rows=_ints(hidden_rows(step)),
-            next_tokens=_ints(_next_tokens(step) if self._model_drafts else []),
+            *views,
+            sampling=self._sampling_plans.plan([self._sampling_row(*place) for place in places]),
+            hidden_rows=_ints(pooled) if pooled else _NO_ROWS,
+            next_tokens=_ints(_next_tokens(step)) if self._model_drafts else _NO_ROWS,
+            prompt_lengths=_ints([chunk.sequence.prompt_length for chunk in step.chunks]),
+            joined=joined,
         )
 
     def _sampling_row(self, sequence: Sequence, position: int) -> SamplingRow:
@@ -139,7 +152,8 @@ class Runner:
             return SamplingRow(state, position, target, sequence.params.prompt_logprobs or 0)
         state.advance(sequence.tokens)
         mask = None if sequence.constraint is None else sequence.constraint.mask()
-        return SamplingRow(state, position, top_count=sequence.params.logprobs or 0, mask=mask)
+        logprobs = sequence.params.logprobs
+        return SamplingRow(state, position, -1, NO_LOGPROB if logprobs is None else logprobs, mask)
 
 
 def output_rows(chunk: Chunk) -> list[tuple[Sequence, int]]:

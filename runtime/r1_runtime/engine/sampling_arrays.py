@@ -11,16 +11,16 @@ import random
 from collections.abc import Iterable
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from r1_runtime.backends.sampling_plan import SamplingPlan, greedy_plan
+from r1_runtime.backends.sampling_plan import NO_LOGPROB, SamplingPlan, greedy_plan
 from r1_runtime.engine.sampling_params import SamplingParams
 
 _UNCHANGED = np.array([1, 1, 0], np.float32)
-_constant_plan = lru_cache(maxsize=256)(greedy_plan)
+_constant_plan = lru_cache(maxsize=256)(partial(greedy_plan, logprobs=False))
 
 
 class SequenceSampling:
@@ -51,11 +51,10 @@ class SequenceSampling:
         ends = () if params.ignore_eos else end_tokens
         excluded = {*ends, *params.stop_token_ids} if params.min_tokens else ()
         self._excluded = [self._slot(token) for token in excluded]  # until min_tokens
-        self.greedy = (  # whether a row takes the most probable token and returns nothing else
-            params.temperature == 0
-            and params.logprobs is None
-            and not (self._slots or self._repeats or self._counts)
+        self.constant = (  # whether the rows of all tokens have equal parameters, without a logprob
+            params.logprobs is None and not (self._slots or self._repeats or self._counts)
         )
+        self.greedy = params.temperature == 0 and self.constant
 
     def advance(self, tokens: Rows[int]) -> None:
         """Add the tokens that the sequence has received since the last call.
@@ -111,15 +110,39 @@ class SamplingRow:
         state: the sequence's state, advanced to the row's last input token.
         position: position of the token that the row samples or scores.
         target: the token to score, or -1 to sample one.
-        top_count: number of most probable tokens to return.
+        top_count: number of most probable tokens to return, or `NO_LOGPROB`.
         mask: uint32 [ceil(vocab / 32)] with a bit set for each allowed token; None for all.
     """
 
     state: SequenceSampling
     position: int
     target: int = -1
-    top_count: int = 0
+    top_count: int = NO_LOGPROB
     mask: NDArray[np.uint32] | None = None
+
+
+class SamplingPlans:
+    """Builds the plan of each step, and keeps it while the same sequences only draw.
+
+    Such a step differs from the last one in the positions alone, and a plan that stays the same object
+    costs the native backend nothing.
+    """
+
+    def __init__(self) -> None:
+        self._states: list[SequenceSampling] = []
+        self._plan: SamplingPlan | None = None
+
+    def plan(self, rows: Rows[SamplingRow]) -> SamplingPlan:
+        """As `build_sampling_plan`. The plan of the step before may be changed."""
+        states = [row.state for row in rows]
+        if all(row.state.constant and row.target < 0 and row.mask is None for row in rows):
+            if self._plan is not None and states == self._states:
+                self._plan.counters[:] = [row.position for row in rows]
+                return self._plan
+            self._states, self._plan = states, build_sampling_plan(rows)
+            return self._plan
+        self._plan = None
+        return build_sampling_plan(rows)
 
 
 def build_sampling_plan(rows: Rows[SamplingRow]) -> SamplingPlan:

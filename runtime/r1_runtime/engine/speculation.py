@@ -18,7 +18,6 @@ from r1_runtime.engine.sequence import Sequence
 Drafter = Callable[[Sequence, int], Tokens[int]]
 """Proposes up to the given number of tokens after a sequence's tokens."""
 
-MODES = ("none", "ngram", "mtp")
 _LONGEST_SUFFIX, _SHORTEST_SUFFIX = 4, 2
 _SEARCHED_TOKENS = 8192
 

@@ -12,10 +12,10 @@ from r1_runtime.errors import RequestError
 from r1_runtime.server.auth import ApiKeys
 from r1_runtime.server.endpoints import embeddings, generation, models, status
 from r1_runtime.server.endpoints.common import SERVICE, answer_expect, error_response
+from r1_runtime.server.endpoints.content_encoding import MAX_BODY_BYTES, too_large
 from r1_runtime.server.service import Phase, Service
 
 _KEYS = web.AppKey("keys", ApiKeys)
-_MAX_BODY_BYTES = 8 * 2**20
 _log = logging.getLogger("r1_runtime")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -27,10 +27,10 @@ def build_app(service: Service, api_keys: Iterable[str] = ()) -> web.Application
         service: the model.
         api_keys: keys of the endpoints under `/v1`; without one they are open.
     """
-    app = web.Application(client_max_size=_MAX_BODY_BYTES, middlewares=[_errors])
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_errors])
     app[SERVICE] = service
     app[_KEYS] = ApiKeys(api_keys)
-    app.on_response_prepare.append(_close_while_draining)
+    app.on_response_prepare.append(_close_if_last)
     gets: dict[str, Handler] = {
         "/health": status.health,
         "/ready": status.ready,
@@ -41,6 +41,7 @@ def build_app(service: Service, api_keys: Iterable[str] = ()) -> web.Application
         "/is_sleeping": status.is_sleeping,
         "/v1/models": models.list_models,
         "/v1/models/{name:.+}": models.one_model,
+        "/v1/responses/{id}": generation.stored_response,
     }
     posts: dict[str, Handler] = {
         "/v1/chat/completions": generation.chat,
@@ -73,11 +74,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        message = f"{request.method} {request.path}: {error.reason}"
-        refusal = error_response(RequestError(message, status=error.status))
-        if "Allow" in error.headers:
-            refusal.headers["Allow"] = error.headers["Allow"]
-        return refusal
+        return _framework_refusal(request, error)
     except Exception:  # noqa: BLE001
         _log.exception("%s %s failed", request.method, request.path)
         if request.writer.output_size:  # the head was sent: only closing the connection is left
@@ -86,9 +83,30 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return error_response(fault)
 
 
-async def _close_while_draining(request: web.Request, response: web.StreamResponse) -> None:
-    if request.app[SERVICE].phase is Phase.DRAINING:
-        # The next request of a kept-alive connection would come here. aiohttp has already prepared
-        # the headers; without this one, closing the connection fails the client's next request.
+def _framework_refusal(request: web.Request, error: web.HTTPException) -> web.Response:
+    """The response to a request that aiohttp refuses: its path, method or size."""
+    if error.status == 413:
+        return error_response(too_large())
+    message = f"{request.method} {request.path[:200]}: {error.reason}"
+    if error.status == 404:
+        message += "; GET /openapi.json lists the endpoints"
+    allowed = error.headers.get("Allow")
+    if allowed is not None:
+        message += f"; use {allowed}"
+    refusal = error_response(RequestError(message, status=error.status))
+    if allowed is not None:
+        refusal.headers["Allow"] = allowed
+    return refusal
+
+
+async def _close_if_last(request: web.Request, response: web.StreamResponse) -> None:
+    """Announce that the connection closes: while draining, and after a body that was not read.
+
+    aiohttp closes a connection whose body it could not read. It has already prepared the headers;
+    without this one, closing the connection fails the client's next request.
+    """
+    draining = request.app[SERVICE].phase is Phase.DRAINING
+    unread = response.status >= 400 and not request.content.is_eof()
+    if draining or unread or request.content.exception() is not None:
         response.force_close()
         response.headers["Connection"] = "close"

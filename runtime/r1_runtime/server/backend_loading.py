@@ -63,16 +63,14 @@ class BackendLoader:
     Args:
         plan: what is loaded.
         lost: called when another rank of a divided model ends.
-
-    Attributes:
-        counts: the thread count that a loaded backend follows, or None for the plan's.
+        counts: the thread count that loaded backends follow; None keeps the plan's.
     """
 
-    def __init__(self, plan: BackendPlan, lost: Lost) -> None:
+    def __init__(self, plan: BackendPlan, lost: Lost, counts: ThreadChoice | None = None) -> None:
         self._plan, self._lost = plan, lost
         self._divided: ParallelBackend | None = None
         self._native: CpuBackend | None = None
-        self.counts: ThreadChoice | None = None
+        self._counts = counts
 
     def load(self) -> Backend:
         """The backend with weights and cache.
@@ -82,20 +80,18 @@ class BackendLoader:
             RankLostError: another rank did not start or did not load.
         """
         plan = self._plan
-        threads = plan.threads if self.counts is None else self.counts.current
         if plan.group.layout.ranks > 1:
             self._divided = _divided(plan, self._lost)
             return self._divided
         if plan.choice.backend == "cuda":
             return _cuda(plan)
         if plan.choice.backend == "reference":
-            return self.following_threads(_reference(plan))
-        self._native = _native(plan, threads)
-        return self.following_threads(self._native)
+            return self._following_threads(_reference(plan))
+        self._native = _native(plan)
+        return self._following_threads(self._native)
 
-    def following_threads(self, backend: Backend) -> Backend:
-        """The backend, whose thread count changes with `counts` where there are any."""
-        return backend if self.counts is None else AdaptiveThreads(backend, self.counts)
+    def _following_threads(self, backend: Backend) -> Backend:
+        return backend if self._counts is None else AdaptiveThreads(backend, self._counts)
 
     def expert_totals(self) -> ExpertTotals:
         """What the experts of the native backend have done since it was loaded."""
@@ -107,7 +103,7 @@ class BackendLoader:
             self._divided.close()
 
 
-def _native(plan: BackendPlan, threads: int) -> CpuBackend:
+def _native(plan: BackendPlan) -> CpuBackend:
     return CpuBackend(
         plan.checkpoint,
         codecs=plan.choice.codecs,
@@ -115,9 +111,11 @@ def _native(plan: BackendPlan, threads: int) -> CpuBackend:
         blocks=plan.blocks,
         block_size=plan.sizes.block_size,
         max_positions=plan.sizes.max_model_len,
-        threads=threads,
+        threads=plan.threads,  # weights are packed by all
+        with_draft_layer=plan.with_draft_layer,
         gate=plan.experts.gate,
         residency=plan.experts.residency,
+        sparsity=plan.choice.sparsity,
     )
 
 
@@ -151,7 +149,9 @@ def _reference(plan: BackendPlan) -> Backend:
         with_draft_layer=plan.with_draft_layer,
         gate=plan.experts.gate,
     )
-    return ReferenceBackend(network, plan.blocks, plan.sizes.block_size)
+    return ReferenceBackend(
+        network, plan.blocks, plan.sizes.block_size, sparsity=plan.choice.sparsity
+    )
 
 
 def _divided(plan: BackendPlan, lost: Lost) -> ParallelBackend:

@@ -1,7 +1,6 @@
 """OpenAI-style JSON errors for requests that aiohttp rejects before a handler runs.
 
-These are malformed heads and body encodings that aiohttp cannot decode. aiohttp has no public hook
-for them: its protocol class responds in plain text and logs a traceback for each.
+These are malformed heads and chunks. aiohttp has no public hook for them: its protocol class responds in plain text and logs a traceback for each.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from typing import Any
 
 import orjson
 from aiohttp import ClientPayloadError, web
-from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
 from r1_runtime.errors import RequestError
@@ -31,7 +30,13 @@ def error_object(error: RequestError) -> dict[str, Any]:
 
 
 class JsonErrorRunner(web.AppRunner):
-    """An application runner whose connections report every error as JSON."""
+    """An application runner whose connections report every error as JSON.
+
+    The bodies of its requests are not decompressed.
+    """
+
+    def __init__(self, app: web.Application, **options: Any) -> None:
+        super().__init__(app, auto_decompress=False, **options)
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
@@ -65,12 +70,6 @@ class _JsonErrorHandler(RequestHandler):
         if status >= 500:
             self.log_exception("%s %s failed", request.method, request.path, exc_info=exc)
             error = RequestError("internal error", status=status, kind="server_error", code="error")
-        elif isinstance(exc, ContentEncodingError):
-            error = RequestError(
-                "the body's Content-Encoding is not supported, or the body is not encoded that way",
-                status=415,
-                param="Content-Encoding",
-            )
         else:
             reason = " ".join((message or "").split())[:200]
             error = RequestError(f"the request is not valid HTTP: {reason}", status=status)

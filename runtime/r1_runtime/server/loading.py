@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from r1_runtime.architecture.description import ModelDescription
 from r1_runtime.architecture.weight_names import draft_weight_shapes
-from r1_runtime.backends.adaptive_threads import ThreadChoice
+from r1_runtime.backends.adaptive_threads import ThreadChoice, thread_candidates
 from r1_runtime.backends.parallel.layout import check_layout
 from r1_runtime.backends.selection import BackendChoice, choose_backend
 from r1_runtime.checkpoint.open import open_checkpoint
@@ -34,11 +34,11 @@ from r1_runtime.server.backend_loading import (
 )
 from r1_runtime.server.expert_policy import ExpertPolicy, expert_policy
 from r1_runtime.server.limits import Limits
-from r1_runtime.server.measure import measure_threads, thread_candidates
-from r1_runtime.server.memory import MemoryEstimate, Sizes, choose_block_count
+from r1_runtime.server.memory import MemoryEstimate, Sizes, choose_block_count, size_text
 from r1_runtime.server.memory_need import memory_need
 from r1_runtime.server.options import ServeOptions, resolve_model
 from r1_runtime.server.sleep import Sleeper
+from r1_runtime.sparsity.options import sparsity_policy
 from r1_runtime.tokenizer.chat_tokenizer import ChatTokenizer
 from r1_runtime.tokenizer.open import open_tokenizer
 
@@ -80,7 +80,8 @@ class LoadedModel:
     """ends the other ranks of a divided model"""
 
 
-_PREFILL_TOKENS, _DECODE_STEPS = 64, 4  # of the measured steps
+_MEASURED_STEPS = 16  # of one sequence
+_MEASURED_SECONDS = 2.0  # at most, until the thread count is chosen
 
 
 def _log_loss(error: RankLostError) -> None:
@@ -113,8 +114,11 @@ def load(
     ends = (*description.eos_token_ids, *defaults.eos_ids)
     tokenizer = open_tokenizer(path, description.vocab_size, ends)
     phases.end("tokenizer")
-    plan, need = _backend_plan(options, path, checkpoint, choice)
-    loader = BackendLoader(plan, lost)
+    plan, need = backend_plan(options, path, checkpoint, choice)
+    counts: ThreadChoice | None = None
+    if not options.threads and choice.device == "cpu" and options.group.layout.ranks == 1:
+        counts = ThreadChoice(thread_candidates(options.cpus))
+    loader = BackendLoader(plan, lost, counts)
     backend = loader.load()
     phases.end("weights")
     runner = Runner(
@@ -122,12 +126,13 @@ def load(
     )
     limit = min(plan.sizes.max_model_len, plan.blocks * options.block_size)
     runner.dummy_run(1, 1, limit)  # so that no request waits for first-time set-up
-    threads = plan.threads
-    if not options.threads and choice.device == "cpu" and options.group.layout.ranks == 1:
-        threads = _measure_threads(runner, loader, options.cpus, limit)
+    if counts is not None:
+        _settle_threads(runner, counts, limit)
     phases.end("warm-up")
     scheduler = _scheduler(options, plan.blocks, runner)
-    engine = Engine(scheduler, runner, tokenizer.decode, tokenizer.eos_ids, deliver)
+    engine = Engine(
+        scheduler, runner, tokenizer.decode, tokenizer.eos_ids, deliver, reads=runner.reads
+    )
     engine.start()
     sleeper = Sleeper(engine, scheduler.pool, runner, loader.load) if options.sleep_mode else None
     return LoadedModel(
@@ -135,20 +140,27 @@ def load(
         tokenizer,
         _limits(options, plan),
         defaults,
-        _described(plan, need, threads),
+        _described(plan, need, plan.threads if counts is None else counts.current),
         sleeper,
         loader.expert_totals,
         loader.end_ranks,
     )
 
 
-def _backend_plan(
+def backend_plan(
     options: ServeOptions, path: Path, checkpoint: Checkpoint, choice: BackendChoice
 ) -> tuple[BackendPlan, MemoryEstimate]:
-    """What is loaded, with as many cache blocks as the memory allows, and the memory it needs."""
+    """What is loaded, with as many cache blocks as the memory allows, and the memory it needs.
+
+    Raises:
+        OptionError: the cache blocks or the weights do not fit, or the options exclude each other.
+    """
     sizes = _sizes(options, checkpoint.description)
+    drafts = options.speculation == "mtp"
     experts = _experts(options, checkpoint, choice)
-    need = memory_need(checkpoint, sizes, choice, options.group, experts)
+    need = memory_need(
+        checkpoint, sizes, choice, options.group, with_draft_layer=drafts, experts=experts
+    )
     threads = options.threads or max(1, options.cpus // len(options.group.local_ranks))
     if choice.backend != "cpu":
         prepare_torch(choice, options.group, threads)
@@ -161,24 +173,19 @@ def _backend_plan(
             sizes.requested_blocks,
             sizes.max_num_seqs,
         )
-    drafts = options.speculation == "mtp"
     plan = BackendPlan(
         path, checkpoint, choice, options.group, sizes, blocks, threads, drafts, experts
     )
     return plan, need
 
 
-def _measure_threads(runner: Runner, loader: BackendLoader, cpus: int, limit: int) -> int:
-    """Measure the thread count of the runner's backend, which then follows later measurements."""
-    threads, line = measure_threads(
-        runner.backend.set_threads,
-        lambda: runner.dummy_run(_PREFILL_TOKENS, _DECODE_STEPS, limit),
-        cpus,
-    )
-    _log.info("%s", line)
-    loader.counts = ThreadChoice(thread_candidates(cpus), threads)
-    runner.backend = loader.following_threads(runner.backend)
-    return threads
+def _settle_threads(runner: Runner, counts: ThreadChoice, limit: int) -> None:
+    """Compute steps until their thread count is chosen; it follows later measurements."""
+    until = time.perf_counter() + _MEASURED_SECONDS
+    while not counts.settled and time.perf_counter() < until:
+        runner.dummy_run(1, _MEASURED_STEPS, limit)
+    counts.settled = True
+    _log.info("%s", counts.describe())
 
 
 def _scheduler(options: ServeOptions, blocks: int, runner: Runner) -> Scheduler:
@@ -226,6 +233,7 @@ def open_and_choose(options: ServeOptions) -> tuple[Path, Checkpoint, BackendCho
     path = resolve_model(options.base_model)
     checkpoint = open_checkpoint(path, positions=options.max_model_len)
     layout = options.group.layout
+    sparsity = sparsity_policy(options, path, checkpoint.description)
     choice = choose_backend(
         checkpoint,
         backend=options.backend,
@@ -233,6 +241,7 @@ def open_and_choose(options: ServeOptions) -> tuple[Path, Checkpoint, BackendCho
         dtype=options.dtype,
         quantization=options.quantization,
         cache_dtype=options.kv_cache_dtype,
+        sparsity=sparsity,
         ranks=layout.ranks,
     )
     check_layout(checkpoint.description, layout)
@@ -265,10 +274,10 @@ def _check_divided(options: ServeOptions) -> None:
 
 def _check_draft_layer(checkpoint: Checkpoint, choice: BackendChoice, path: Path) -> None:
     """Raise an error where `--speculation mtp` cannot work."""
-    if choice.backend != "reference":
+    if choice.backend == "cuda":
         raise OptionError(
-            "command line: --speculation mtp needs the reference backend. Fix: --backend reference,"
-            " or --speculation ngram."
+            "command line: --speculation mtp needs the native or the reference backend, but the CUDA"
+            " backend serves. Fix: --backend reference, or --speculation ngram."
         )
     lacking = draft_weight_shapes(checkpoint.description).keys() - checkpoint.names()
     if checkpoint.description.draft_layer is None or lacking:
@@ -283,10 +292,13 @@ def explain_plan(options: ServeOptions) -> str:
     """What would compute the model, and why; the weights are not read."""
     path, checkpoint, choice = open_and_choose(options)
     description, sizes = checkpoint.description, _sizes(options, checkpoint.description)
+    drafts = options.speculation == "mtp"
     experts = _experts(options, checkpoint, choice)
-    need = memory_need(checkpoint, sizes, choice, options.group, experts)
+    need = memory_need(
+        checkpoint, sizes, choice, options.group, with_draft_layer=drafts, experts=experts
+    )
     layout = options.group.layout
-    gib = 2**30
+    blocks = sizes.requested_blocks
     lines = [
         (
             f"{path.name}: {description.family}, {description.parameter_count() / 1e6:.1f} M "
@@ -295,8 +307,8 @@ def explain_plan(options: ServeOptions) -> str:
         *choice.reasons,
         *([layout.describe()] if layout.ranks > 1 else []),
         (
-            f"Weights need {need.weights / gib:.2f} GiB, a cache of {sizes.requested_blocks} blocks "
-            f"{sizes.requested_blocks * need.block / gib:.2f} GiB, a step {need.step / gib:.2f} GiB."
+            f"Weights need {size_text(need.weights)}, a cache of {blocks} blocks "
+            f"{size_text(blocks * need.block)}, a step {size_text(need.step)}."
         ),
         f"Threads: {options.threads} by --threads."
         if options.threads

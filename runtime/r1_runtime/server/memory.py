@@ -131,22 +131,23 @@ def _too_little_memory(
     need: MemoryEstimate, sizes: Sizes, blocks: int, fitting: int, available: int
 ) -> str:
     least = sizes.blocks_per_sequence
-    fixes = [f"a memory limit of at least {_gib(need.total(blocks))}"]
+    fixes = [f"a memory limit of at least {size_text(need.total(blocks))}"]
     if fitting >= least:
         fixes.insert(0, f"--num-blocks at most {fitting}")
     elif need.weights + _MARGIN_BYTES < available:
         fixes.insert(0, "a lower --max-model-len or --max-num-seqs")
     return (
-        f"memory: weights {_gib(need.weights)}, cache {_gib(blocks * need.block)} ({blocks} blocks "
-        f"of {sizes.block_size} tokens), one step {_gib(need.step)} and a margin of "
-        f"{_gib(_MARGIN_BYTES)} need {_gib(need.total(blocks))}, but {_gib(available)} are "
+        f"memory: weights {size_text(need.weights)}, cache {size_text(blocks * need.block)} ({blocks} blocks "
+        f"of {sizes.block_size} tokens), one step {size_text(need.step)} and a margin of "
+        f"{size_text(_MARGIN_BYTES)} need {size_text(need.total(blocks))}, but {size_text(available)} are "
         f"available (--max-num-seqs {sizes.max_num_seqs}, --max-model-len {sizes.max_model_len}). "
         f"Fix: {', or '.join(fixes)}."
     )
 
 
-def _gib(size: int) -> str:
-    return f"{size / _GIB:.2f} GiB"
+def size_text(size: int) -> str:
+    """Bytes for people: MiB below a GiB."""
+    return f"{size / _GIB:.2f} GiB" if size >= _GIB else f"{size / 2**20:.1f} MiB"
 
 
 def available_memory(

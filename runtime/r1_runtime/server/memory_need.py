@@ -8,6 +8,7 @@ from dataclasses import replace
 from r1_runtime.architecture.description import ModelDescription
 from r1_runtime.architecture.weight_names import weight_shapes
 from r1_runtime.backends.cpu.backend import packed_bytes
+from r1_runtime.backends.cpu.cache_size import block_bytes
 from r1_runtime.backends.parallel.group import RankGroup
 from r1_runtime.backends.parallel.layout import rank_layers
 from r1_runtime.backends.parallel.slices import weight_slices
@@ -22,6 +23,8 @@ def memory_need(
     sizes: Sizes,
     choice: BackendChoice,
     group: RankGroup,
+    *,
+    with_draft_layer: bool = False,
     experts: ExpertPolicy = ALL_EXPERTS,
 ) -> MemoryEstimate:
     """Memory of this process; on a CPU, of all ranks on this machine.
@@ -29,12 +32,22 @@ def memory_need(
     Experts that are mapped from a file need none: the kernel may reclaim their pages.
     """
     description = with_most_experts(checkpoint.description, experts.gate)
+    draft = description.draft_layer if with_draft_layer else None
+    if draft is not None:
+        description = replace(description, layers=(*description.layers, draft))
     if choice.backend == "cpu":
-        weights = packed_bytes(checkpoint, choice.codecs, experts.resident_fraction)
-        return estimate_memory(description, sizes, weights, choice.cache_type.size)
+        weights = packed_bytes(
+            checkpoint,
+            choice.codecs,
+            with_draft_layer=with_draft_layer,
+            resident_experts=experts.resident_fraction,
+        )
+        block = block_bytes(description, choice.cache_type, sizes.block_size, choice.sparsity)
+        return replace(estimate_memory(description, sizes, weights, 0), block=block)
     size = 4 if choice.dtype == "float32" else 2
     if group.layout.ranks == 1:
-        weights = description.parameter_count() * size
+        projection = 2 * description.hidden_size**2 if draft is not None else 0
+        weights = (description.parameter_count() + projection) * size
         if choice.backend == "cuda":
             weights = cuda_bytes(checkpoint, size, int4_experts=choice.int4_experts)
         return estimate_memory(description, sizes, weights, size)

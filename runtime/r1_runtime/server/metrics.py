@@ -81,6 +81,15 @@ class RuntimeMetrics:
         self.accepted_tokens = self._counter(
             "spec_decode_num_accepted_tokens", "Draft tokens that the model sampled too."
         )
+        self.attention_read = self._own_counter(
+            "attention_read_tokens",
+            "Cache tokens that sparse attention read, once per layer, row and head; divided by"
+            " r1_runtime_attention_context_tokens_total it is the share read.",
+        )
+        self.attention_context = self._own_counter(
+            "attention_context_tokens",
+            "Tokens of the contexts of rows that attended sparsely, once per layer, row and head.",
+        )
         self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of admitted requests.")
         self.generation_tokens = self._counter("generation_tokens", "Generated tokens.")
         self.finished = self._by_label(
@@ -155,6 +164,10 @@ class RuntimeMetrics:
         self.drafts.inc(max(0, state.drafts - before.drafts))
         self.draft_tokens.inc(max(0, state.draft_tokens - before.draft_tokens))
         self.accepted_tokens.inc(max(0, state.accepted_tokens - before.accepted_tokens))
+        read = state.attention_read_tokens - before.attention_read_tokens
+        context = state.attention_context_tokens - before.attention_context_tokens
+        self.attention_read.inc(max(0, read))
+        self.attention_context.inc(max(0, context))
         if state.step_tokens:
             self.step_tokens.observe(state.step_tokens)
 
@@ -213,6 +226,10 @@ class RuntimeMetrics:
 
     def _counter(self, name: str, text: str) -> Counter:
         made = Counter(f"vllm:{name}", text, _LABELS, registry=self.registry)
+        return made.labels(*self._labels)
+
+    def _own_counter(self, name: str, text: str) -> Counter:
+        made = Counter(f"r1_runtime_{name}", text, _LABELS, registry=self.registry)
         return made.labels(*self._labels)
 
     def _by_label(self, name: str, text: str, label: str) -> Counter:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from r1_runtime.engine.constraint import TokenConstraint
 from r1_runtime.errors import RequestError
 from r1_runtime.output_parsing.delta import OutputParser
+from r1_runtime.output_parsing.reasoning_tokens import ReasoningTokens
 from r1_runtime.server.api.generation_request import GenerationRequest, Prompt, ToolRequest
 from r1_runtime.server.served_model import ServedModel
 
@@ -44,11 +45,13 @@ class PreparedOutput:
         prompt: tokens.
         constraint: on the output's tokens.
         parser: of the output's text; chats only.
+        reasoning: counter of reasoning tokens; chats with a model that reasons only.
     """
 
     prompt: tuple[int, ...]
     constraint: TokenConstraint | None
     parser: OutputParser | None
+    reasoning: ReasoningTokens | None = None
 
 
 def prepare(request: GenerationRequest, model: ServedModel) -> list[PreparedOutput]:
@@ -63,9 +66,12 @@ def prepare(request: GenerationRequest, model: ServedModel) -> list[PreparedOutp
         tokens = prompt_tokens(prompt, request.template_variables, request.tools, model)
         inside = prompt.messages is not None and model.begins_inside(tokens)
         for _ in range(request.n):
-            parser = model.parser(request, inside=inside) if prompt.messages is not None else None
             constraint = model.constraint(request, inside=inside)
-            outputs.append(PreparedOutput(tuple(tokens), constraint, parser))
+            parser = reasoning = None
+            if prompt.messages is not None:
+                parser = model.parser(request, inside=inside)
+                reasoning = model.reasoning_tokens(inside=inside)
+            outputs.append(PreparedOutput(tuple(tokens), constraint, parser, reasoning))
     return outputs
 
 
@@ -94,7 +100,9 @@ def prompt_tokens(
         field, tokens = "prompt", list(prompt.tokens or ())
         if max(tokens, default=0) >= model.limits.vocabulary:
             raise RequestError(
-                f"prompt has a token number of {model.limits.vocabulary} or more", param="prompt"
+                f"prompt has a token number of {model.limits.vocabulary} or more",
+                param="prompt",
+                code="token_out_of_range",
             )
     if not tokens:
         raise RequestError(f"{field} is empty", param=field)
@@ -118,5 +126,7 @@ def _check_tokens(request: GenerationRequest, model: ServedModel) -> None:
     for field, tokens in numbers.items():
         if max(tokens, default=0) >= model.limits.vocabulary:
             raise RequestError(
-                f"{field} has a token number of {model.limits.vocabulary} or more", param=field
+                f"{field} has a token number of {model.limits.vocabulary} or more",
+                param=field,
+                code="token_out_of_range",
             )

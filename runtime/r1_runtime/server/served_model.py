@@ -13,6 +13,7 @@ from r1_runtime.errors import RequestError
 from r1_runtime.generation_config import GenerationDefaults
 from r1_runtime.output_parsing import reasoning
 from r1_runtime.output_parsing.delta import OutputParser, PlainText
+from r1_runtime.output_parsing.reasoning_tokens import ReasoningTokens
 from r1_runtime.output_parsing.tool_calls import (
     PARSERS,
     ListedCalls,
@@ -92,6 +93,12 @@ class ServedModel:
         """The parser of one output of a chat."""
         content = self._content_parser(request)
         return reasoning.ReasoningParser(content, inside=inside) if self.reasons else content
+
+    def reasoning_tokens(self, *, inside: bool) -> ReasoningTokens | None:
+        """The counter of one output's reasoning tokens, if the model reasons between two tokens."""
+        if not self.reasons or self._end is None:
+            return None
+        return ReasoningTokens(self._begin, self._end, inside=inside)
 
     def _content_parser(self, request: GenerationRequest) -> OutputParser:
         tools = request.tools

@@ -260,6 +260,7 @@ class Service:
                 f"{field}: the request has {count} outputs; this server runs and queues at most "
                 f"{limits.max_in_flight}",
                 param=field,
+                code="too_many_outputs",
             )
         if len(self._live) + count > limits.max_in_flight:
             self.metrics.note_rejected("queue_full")

@@ -16,12 +16,13 @@ class ChatTemplate:
     Args:
         source: the template's text.
         specials: variables for special tokens, such as `bos_token`.
+        where: the model's file, for messages.
 
     Raises:
         ModelLoadError: the template does not compile.
     """
 
-    def __init__(self, source: str, specials: Mapping[str, str]) -> None:
+    def __init__(self, source: str, specials: Mapping[str, str], where: object) -> None:
         import jinja2
 
         self.source = source
@@ -32,7 +33,7 @@ class ChatTemplate:
             self._template = _environment().from_string(source)
         except jinja2.TemplateError as error:
             raise ModelLoadError(
-                "chat template", f"does not compile ({error}).", "correct the template."
+                where, f"its chat template does not compile ({error}).", "correct the template."
             ) from error
 
     def render(self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> str:
@@ -50,7 +51,9 @@ class ChatTemplate:
             )
         except Exception as error:  # a template can raise any exception
             raise RequestError(
-                f"the chat template rejects the messages: {error}", param="messages"
+                f"the chat template rejects the messages: {error}",
+                param="messages",
+                code="template_error",
             ) from error
         return text
 

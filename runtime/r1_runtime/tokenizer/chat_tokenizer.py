@@ -59,7 +59,7 @@ class ChatTokenizer:
         self._raw = raw
         self._bytes_per_token = _longest_token(raw)
         texts, source = definition.special_texts, definition.chat_template
-        self._template = None if source is None else ChatTemplate(source, texts)
+        self._template = None if source is None else ChatTemplate(source, texts, definition.where)
         self._begin_id = self._token_id(texts.get("bos_token"))
         self._adds_begin = definition.adds_begin
         named_end = self._token_id(texts.get("eos_token"))

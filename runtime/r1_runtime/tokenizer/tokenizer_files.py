@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from r1_runtime.errors import ModelLoadError
+from r1_runtime.json_files import read_json_object
 from r1_runtime.tokenizer.definition import TokenizerDefinition
 from r1_runtime.tokenizer.tiktoken_vocabulary import find_tiktoken_file, read_tiktoken
 
@@ -22,15 +22,11 @@ def read_tokenizer_files(folder: Path) -> TokenizerDefinition:
         ModelLoadError: the folder has neither file, or one is not readable.
     """
     path = folder / "tokenizer.json"
-    settings = _read_json(folder / "tokenizer_config.json") or {}
+    config = folder / "tokenizer_config.json"
+    settings = read_json_object(config) if config.is_file() else {}
     raw: Mapping[str, Any]
     if path.is_file():
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, OSError) as error:
-            raise ModelLoadError(
-                path, f"not a readable tokenizer ({error}).", "copy it again."
-            ) from error
+        raw = read_json_object(path)
     else:
         tiktoken = find_tiktoken_file(folder)
         if tiktoken is None:
@@ -45,16 +41,6 @@ def read_tokenizer_files(folder: Path) -> TokenizerDefinition:
         adds_begin=bool(settings.get("add_bos_token")),
         chat_template=_read_template(folder, settings),
     )
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ModelLoadError(path, f"not readable as JSON ({error}).", "copy it again.") from error
-    return value if isinstance(value, dict) else None
 
 
 def _special_texts(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -73,10 +59,15 @@ def _read_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
     """The file takes precedence over the setting; of named templates, `default` is used."""
     path = folder / "chat_template.jinja"
     if path.is_file():
-        return path.read_text(encoding="utf-8")
+        try:
+            return path.read_text(encoding="utf-8")
+        except (ValueError, OSError) as error:
+            raise ModelLoadError(path, f"not readable ({error}).", "copy it again.") from error
     template = settings.get("chat_template")
     if isinstance(template, list):
-        named = {item.get("name"): item.get("template") for item in template}
+        named = {
+            item.get("name"): item.get("template") for item in template if isinstance(item, dict)
+        }
         template = named.get("default")
     return template if isinstance(template, str) else None
 

@@ -17,6 +17,7 @@ PARTS = {
     "backtest": "backtest.image.repository",
     "runtime": "runtimeImage.repository",
 }
+CHOSEN = ("R1_DEFAULT_IMAGE", "R1_DEFAULT_GPU_IMAGE", "R1_BACKTEST_IMAGE")
 TEMPLATE = ("template", "r1", "--kube-version", "1.34.4")
 
 
@@ -26,7 +27,7 @@ def images(manifests: list[Manifest]) -> Iterator[str]:
         for container in template.get("spec", {}).get("containers", ()):
             yield container["image"]
             for variable in container.get("env", ()):
-                if variable["name"] in ("R1_DEFAULT_IMAGE", "R1_BACKTEST_IMAGE"):
+                if variable["name"] in CHOSEN:
                     yield variable["value"]
 
 
@@ -36,6 +37,7 @@ def test_no_default_image_has_a_registry(chart: Path) -> None:
     for part in PARTS:
         image = values["runtimeImage"] if part == "runtime" else values[part]["image"]
         assert image["repository"] == ""
+    assert values["runtimeGpuImage"]["repository"] == ""
     # Published images would stand here; there are none.
     assert "artifacthub.io/images" not in (chart / "Chart.yaml").read_text()
 
@@ -60,9 +62,22 @@ def test_each_image_without_a_repository_is_named(
     assert PARTS[missing] in done.stderr
 
 
-def test_one_registry_gives_all_five_images(render: Callable[..., list[Manifest]]) -> None:
+def test_one_registry_gives_all_six_images(render: Callable[..., list[Manifest]]) -> None:
     image_names = set(images(render()))
-    assert image_names == {f"registry.example/r1/r1-{part}:0.1.0" for part in PARTS}
+    parts = [*PARTS, "runtime-cuda"]
+    assert image_names == {f"registry.example/r1/r1-{part}:0.1.0" for part in parts}
+
+
+def test_without_a_registry_one_runtime_image_serves_with_and_without_gpus(
+    helm: Callable[..., Any], chart: Path
+) -> None:
+    given = [f"{value}=registry.example/{part}" for part, value in PARTS.items()]
+    done = helm(*TEMPLATE, str(chart), *(word for each in given for word in ("--set", each)))
+    assert done.returncode == 0, done.stderr
+    assert "R1_DEFAULT_GPU_IMAGE" not in done.stdout
+    given.append("runtimeGpuImage.repository=registry.example/gpu")
+    done = helm(*TEMPLATE, str(chart), *(word for each in given for word in ("--set", each)))
+    assert "registry.example/gpu:0.1.0" in set(images(list(yaml.safe_load_all(done.stdout))))
 
 
 def test_an_image_repository_overrides_the_registry(render: Callable[..., list[Manifest]]) -> None:

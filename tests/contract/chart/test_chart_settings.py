@@ -73,6 +73,7 @@ def test_the_operator_parses_its_chart_settings(render: Callable[..., list[Manif
     assert loaded.prometheus_url == "http://prometheus-operated.monitoring.svc:9090"
     assert loaded.default_model == "demo"
     assert loaded.default_image == "registry.example/r1/r1-runtime:0.1.0"
+    assert loaded.default_gpu_image == "registry.example/r1/r1-runtime-cuda:0.1.0"
     assert loaded.service_monitors is False
     assert loaded.backtest_image == "registry.example/r1/r1-backtest:0.1.0"
 

@@ -63,7 +63,7 @@ def test_folders_with_an_exception_exist(folder: str) -> None:
 
 def test_constraints_carry_hashes_and_no_address() -> None:
     files = sorted((ROOT / "constraints").glob("*.txt"))
-    images = {"operator", "gateway", "forecasting", "runtime", "backtest"}
+    images = {"operator", "gateway", "forecasting", "runtime", "runtime-cuda", "backtest"}
     assert {file.stem for file in files} == {"all", "models", *images}
     for file in files:
         text = file.read_text()

@@ -38,6 +38,12 @@ ALLOWED = {
         "`at`, beside uptimeSeconds by which rates are counted",
     ),
     "gateway/r1_gateway/telemetry/access_log.py": (1, "the time of a line"),
+    "gateway/r1_gateway/tenants/tenant_limiter.py": (
+        2,
+        "limits per day and month are of the calendar",
+    ),
+    "gateway/r1_gateway/tenants/jwt_tokens.py": (1, "the rest of a token's life"),
+    "gateway/r1_gateway/tenants/shared_usage.py": (1, "when counters in Redis expire"),
     "gateway/r1_gateway/kube/invalid_route_events.py": (1, "eventTime of an Event"),
     "forecasting/r1_forecasting/series/series_clock.py": (
         1,

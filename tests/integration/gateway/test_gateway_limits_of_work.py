@@ -17,7 +17,8 @@ import aiohttp
 from r1_common.contracts.route import RouteSpec
 from r1_gateway.http.completion_request import parse_completion
 from r1_gateway.server import GatewayServer
-from r1_gateway.telemetry.metrics import MetricsPage, ProcessStats
+from r1_gateway.telemetry.metrics import MetricsPage
+from r1_gateway.telemetry.process_metrics import ProcessStats
 from scripted_pod import Conversation, ScriptedPod, until
 
 OpenGateway = Callable[..., Awaitable[GatewayServer]]

@@ -141,16 +141,34 @@ def test_a_division_that_cannot_work_ends_the_start_with_code_2(
     assert "Traceback" not in log.read_text()
 
 
+def pod_variables(index: int) -> dict[str, str]:
+    group = {"LWS_LEADER_ADDRESS": "localhost", "LWS_GROUP_SIZE": "2"}
+    return group | {"LWS_WORKER_INDEX": str(index), "GLOO_SOCKET_IFNAME": "lo"}
+
+
+def test_a_refusal_of_the_first_pod_ends_the_other_pod_with_its_message(
+    model: Path, logs: Path
+) -> None:
+    """Both pods have two ranks; only the first one compares the options with the model."""
+    command = ("--device", "cpu", "--speculation", "mtp", "--tensor-parallel-size", "2")
+    with (
+        started(model, logs / "waiting", *command, environment=pod_variables(1)) as second,
+        started(model, logs / "refusing", *command, environment=pod_variables(0)) as first,
+    ):
+        assert first.process.wait(60) == 2
+        assert second.process.wait(30) == 2
+    refusing, waiting = (logs / "refusing").read_text(), (logs / "waiting").read_text()
+    refusal = next(line for line in refusing.splitlines() if line.startswith("OptionError: "))
+    assert "--speculation mtp needs a model in one process" in refusal
+    assert f"StartRefusedError: rank 0 does not start: {refusal}" in waiting
+    assert "Traceback" not in refusing + waiting
+
+
 async def test_two_pods_of_a_leader_worker_set_serve_one_model(model: Path, logs: Path) -> None:
     """Both pods run the same command line; here they are two processes of one machine."""
-
-    def pod(index: int) -> dict[str, str]:
-        group = {"LWS_LEADER_ADDRESS": "localhost", "LWS_GROUP_SIZE": "2"}
-        return group | {"LWS_WORKER_INDEX": str(index), "GLOO_SOCKET_IFNAME": "lo"}
-
     with (
-        started(model, logs / "pod-1", "--device", "cpu", environment=pod(1)) as second,
-        started(model, logs / "pod-0", "--device", "cpu", environment=pod(0)) as first,
+        started(model, logs / "pod-1", "--device", "cpu", environment=pod_variables(1)) as second,
+        started(model, logs / "pod-0", "--device", "cpu", environment=pod_variables(0)) as first,
     ):
         await until_ready(first)
         assert len((await complete(first, GREEDY))["choices"]) == 2

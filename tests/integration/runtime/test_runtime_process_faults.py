@@ -429,7 +429,7 @@ def test_cache_larger_than_memory_is_rejected_before_allocation(
     with started(model, log, "--num-blocks", "100000000") as server:
         assert server.process.wait(START_SECONDS) == 2
     last = log.read_text().splitlines()[-1]
-    assert last.startswith("OptionError: memory: weights 0.00 GiB, cache ")
+    assert last.startswith("OptionError: memory: weights 0.3 MiB, cache ")
     assert "Fix: --num-blocks at most " in last
     assert "Traceback" not in log.read_text()
 

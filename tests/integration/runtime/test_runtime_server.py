@@ -142,7 +142,7 @@ async def test_rejected_requests_get_openai_errors(http: aiohttp.ClientSession) 
     async with http.get("/v1/nothing") as answer:
         assert (answer.status, (await answer.json())["error"]["message"]) == (
             404,
-            "GET /v1/nothing: Not Found",
+            "GET /v1/nothing: Not Found; GET /openapi.json lists the endpoints",
         )
 
 

@@ -5,15 +5,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from r1_common.contracts.priority_classes import CLASSES, ClassPolicy, PriorityClass
-from r1_gateway.admission.admission_queue import (
-    DISPATCHES_PER_OVERRIDE,
-    Admission,
-    Rejection,
-    Ticket,
-    TicketState,
-)
+from r1_gateway.admission.admission_queue import DISPATCHES_PER_OVERRIDE, Admission
 from r1_gateway.admission.endpoint_pool import EndpointPool
 from r1_gateway.admission.reserved_returns import ReservedReturn
+from r1_gateway.admission.ticket import Rejection, Ticket, TicketState
 
 ADDRESSES = ("a", "b", "c")
 

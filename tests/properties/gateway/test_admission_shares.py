@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1_common.contracts.priority_classes import CLASSES, ClassPolicy
-from r1_gateway.admission.admission_queue import Admission, Ticket
+from r1_gateway.admission.admission_queue import Admission
 from r1_gateway.admission.endpoint_pool import EndpointPool
+from r1_gateway.admission.ticket import Ticket
 
 NEVER = 1e9
 AGES = st.sampled_from((0.0, 0.1, 1.0, 2.0, 5.0, 30.0, NEVER))

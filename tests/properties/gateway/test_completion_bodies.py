@@ -16,8 +16,8 @@ from r1_common.contracts.seat_reservations import InvalidReservation, parse_rese
 from r1_gateway.http import completion_request
 from r1_gateway.http.completion_request import CompletionRequest, parse_completion, with_model
 from r1_gateway.http.errors import ApiError
-from r1_gateway.routes.keys import InvalidKeys, parse_keys
 from r1_gateway.static_config import parse_config
+from r1_gateway.tenants.keys import InvalidKeys, parse_keys
 
 KEYS = st.sampled_from(
     ["model", "stream", "max_tokens", "max_completion_tokens", "messages", "prompt", "content", "x"]

@@ -18,7 +18,8 @@ from r1_common.kube.list_watch import InvalidEvent, WatchEnded
 from r1_gateway.gateway import Gateway
 from r1_gateway.kube.discovery import EndpointSliceStore, RouteStore
 from r1_gateway.kube.watched_objects import WatchedObjects
-from r1_gateway.telemetry.metrics import MetricsPage, ProcessStats
+from r1_gateway.telemetry.metrics import MetricsPage
+from r1_gateway.telemetry.process_metrics import ProcessStats
 
 NAMES = [
     "metadata", "name", "namespace", "labels", "creationTimestamp", "resourceVersion", "data",

@@ -3,8 +3,9 @@
 import pytest
 
 from r1_common.contracts.priority_classes import DEFAULT_POLICIES, ClassPolicy, PriorityClass
-from r1_gateway.admission.admission_queue import Admission, Rejection, Ticket, TicketState
+from r1_gateway.admission.admission_queue import Admission
 from r1_gateway.admission.endpoint_pool import EndpointPool
+from r1_gateway.admission.ticket import Rejection, Ticket, TicketState
 
 Q1, Q2, Q3 = PriorityClass
 FOREVER = 1e9

@@ -1,6 +1,5 @@
 """Inputs of the gateway (classes, keys, routes, bodies, flags) and their error messages."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from r1_gateway.http.errors import ApiError
 from r1_gateway.http.response_head import edit_head, read_head
 from r1_gateway.http.upstream import split_address
 from r1_gateway.options import parse_options
-from r1_gateway.routes.keys import InvalidKeys, parse_keys
 from r1_gateway.routes.route_spec import build_model_table
 from r1_gateway.routes.route_stats import SECONDS_BUCKETS, RouteStats
 from r1_gateway.static_config import parse_config
@@ -49,38 +47,6 @@ def test_class_of_a_request(
 def test_an_unknown_class_names_the_known(name: str) -> None:
     with pytest.raises(UnknownClass, match="Q1, Q2, Q3"):
         choose_class(name, route_default=Q2)
-
-
-DIGEST = hashlib.sha256(b"sk-1").hexdigest()
-
-
-def test_keys_are_found_by_their_digest() -> None:
-    ring = parse_keys({DIGEST.upper(): {"tenant": "a", "maxClass": "q3"}})
-    key = ring.find(b"bearer  sk-1 ")
-    assert key is not None
-    assert (key.tenant, key.default_class, key.max_class) == ("a", None, Q3)
-    for header in (None, b"", b"Bearer", b"Bearer ", b"Basic sk-1", b"Bearer sk-2", b"sk-1"):
-        assert ring.find(header) is None
-
-
-@pytest.mark.parametrize(
-    ("document", "words"),
-    [
-        ([], "JSON object"),
-        ({"sk-1": {"tenant": "a"}}, "SHA-256"),
-        ({DIGEST: []}, "must be an object"),
-        ({DIGEST: {}}, "tenant"),
-        ({DIGEST: {"tenant": ""}}, "tenant"),
-        ({DIGEST: {"tenant": "a", "maxClass": "Q9"}}, "maxClass: unknown priority class 'Q9'"),
-        ({DIGEST: {"tenant": "a", "class": "Q1"}}, "unknown field 'class'"),
-    ],
-)
-def test_an_error_in_the_keys_file_names_the_entry_but_not_the_key(
-    document: object, words: str
-) -> None:
-    with pytest.raises(InvalidKeys, match=words) as caught:
-        parse_keys(document)
-    assert DIGEST not in str(caught.value)
 
 
 ROUTE: dict[str, Any] = {
@@ -250,13 +216,13 @@ def test_the_model_can_be_renamed() -> None:
 
 def test_offered_tokens_are_prompt_bytes_over_four_plus_expected_output() -> None:
     stats = RouteStats()
-    stats.offer(Q1, 400, 7)
-    stats.offer(Q1, 400, None)
-    stats.offer(Q1, 0, 100_000)
+    stats.offer(Q1, stats.estimate(400, 7))
+    stats.offer(Q1, stats.estimate(400, None))
+    stats.offer(Q1, stats.estimate(0, 100_000))
     assert stats.offered_tokens[Q1] == 107 + 228 + 128
     for _ in range(500):
         stats.generated(0, 10)
-    stats.offer(Q2, 0, None)
+    stats.offer(Q2, stats.estimate(0, None))
     assert stats.offered_tokens[Q2] in (10, 11)
     assert stats.offered_requests == [3, 1, 0]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from r1_common.contracts.priority_classes import ClassPolicy, PriorityClass
-from r1_gateway.admission.admission_queue import Admission, Rejection, Ticket
+from r1_gateway.admission.admission_queue import Admission
 from r1_gateway.admission.drain_rate import FIRST_GUESS_SECONDS, DrainRate
 from r1_gateway.admission.endpoint_pool import EndpointPool
 from r1_gateway.admission.reserved_returns import (
@@ -19,6 +19,7 @@ from r1_gateway.admission.reserved_returns import (
     ReservedReturn,
     ReservedReturns,
 )
+from r1_gateway.admission.ticket import Rejection, Ticket
 
 Q1, Q2, Q3 = PriorityClass
 ROUND_TRIP = 0.002

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from r1_common.contracts.priority_classes import DEFAULT_POLICIES, PriorityClass
-from r1_gateway.admission.admission_queue import Admission, Ticket, TicketState
+from r1_gateway.admission.admission_queue import Admission
 from r1_gateway.admission.endpoint_pool import EndpointPool
 from r1_gateway.admission.seat_reservation import SeatReservation
+from r1_gateway.admission.ticket import Ticket, TicketState
 
 Q1, Q2, Q3 = PriorityClass
 WITH_TARGET = (

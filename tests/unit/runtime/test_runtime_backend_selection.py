@@ -34,6 +34,7 @@ def choose(
     *,
     gpu: bool = False,
     triton: bool = True,
+    torch: bool = True,
     library: bool = True,
     **options: Any,
 ) -> BackendChoice:
@@ -42,6 +43,7 @@ def choose(
         native=object if library else missing,
         has_gpu=lambda: gpu,
         has_triton=lambda: triton,
+        has_torch=lambda: torch,
         **options,
     )
 
@@ -232,3 +234,28 @@ def test_options_that_exclude_each_other_or_the_machine_are_refused(
 ) -> None:
     with pytest.raises(OptionError, match=words):
         choose(**machine, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"backend": "reference"}, "--backend reference needs torch.* or --backend cpu"),
+        ({"gpu": True}, "the GPU cuda needs torch.* or --device cpu"),
+        ({"gpu": True, "triton": False}, "the GPU cuda needs torch.* or --device cpu"),
+        ({"device": "cuda:1"}, "the GPU cuda:1 needs torch"),
+        ({"ranks": 4, "device": "cpu"}, "a model over 4 ranks needs torch.* or one rank"),
+        ({"library": False}, "the reference backend needs torch.*no native library for x86_64"),
+    ],
+)
+def test_a_backend_on_torch_names_the_extra_where_torch_is_missing(
+    options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(OptionError, match=words) as refused:
+        choose(torch=False, **options)
+    assert "r1-inference-operator[runtime,torch]" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_native_backend_needs_no_torch() -> None:
+    assert choose(torch=False).backend == "cpu"
+    assert choose(torch=False, gpu=True, device="cpu").backend == "cpu"

@@ -92,7 +92,7 @@ def test_explain_plan_prints_each_choice_and_ends_with_code_0(
         "Weights keep their stored precision: BF16 is packed as bfloat16.",
         "The cache stores float16.",
     ]
-    assert lines[4].startswith("Weights need 0.00 GiB, a cache of 256 blocks 0.00 GiB, a step ")
+    assert lines[4].startswith("Weights need 0.3 MiB, a cache of 256 blocks 0.6 MiB, a step ")
     assert lines[5:] == ["Threads: 3 by --threads."]
 
 

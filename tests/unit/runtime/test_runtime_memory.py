@@ -47,7 +47,7 @@ def test_default_number_of_blocks_is_the_most_that_fits() -> None:
     need = estimate_memory(DEMO, SIZES, WEIGHTS, 4)
     assert choose_block_count(need, SIZES, need.total(500) + 1) == 500
     assert choose_block_count(need, SIZES, need.total(128)) == 128
-    with pytest.raises(OptionError, match=r"memory limit of at least .* GiB"):
+    with pytest.raises(OptionError, match=r"memory limit of at least .* MiB"):
         choose_block_count(need, SIZES, need.total(127))
 
 

@@ -57,6 +57,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"messages": [{"role": "assistant", "content": "x", "prefix": True}]},
         "messages[0].prefix",
     ),
+    ({"messages": [{"role": "assistant", "content": "x", "prefix": 0}]}, "messages[0].prefix"),
     ({"max_tokens": 0}, "max_tokens"),
     ({"max_tokens": -1}, "max_tokens"),
     ({"max_tokens": 1.5}, "max_tokens"),
@@ -145,7 +146,10 @@ def test_invalid_chat_body_names_the_field(change: dict[str, Any], field: str) -
     assert field.split("[")[0] in str(caught.value)
 
 
-@pytest.mark.parametrize("prompt", [None, [], 5, ["a", 1], [1, -2], [[]], [1, "a"], {"a": 1}])
+@pytest.mark.parametrize(
+    "prompt",
+    [None, [], 5, ["a", 1], [1, -2], [[]], [1, "a"], [1, "2"], [1, 2.5], [1, True], {"a": 1}],
+)
 def test_invalid_prompt_is_rejected(prompt: object) -> None:
     with pytest.raises(RequestError) as caught:
         parse_completion(TEXT | {"prompt": prompt})
@@ -317,6 +321,7 @@ def test_text_parts_are_joined_and_role_developer_becomes_system() -> None:
         (["hi"], [Prompt(text="hi")]),
         ([1, 2], [Prompt(tokens=(1, 2))]),
         ([[1, 2]], [Prompt(tokens=(1, 2))]),
+        ([1.0, 2], [Prompt(tokens=(1, 2))]),  # JSON has one kind of number
         (["a", "b", [3]], [Prompt(text="a"), Prompt(text="b"), Prompt(tokens=(3,))]),
     ],
 )

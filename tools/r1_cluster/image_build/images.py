@@ -1,4 +1,4 @@
-"""Build the project's five images from images/*.Containerfile and load them into a cluster.
+"""Build the project's six images from images/*.Containerfile and load them into a cluster.
 
 The same file builds with docker (base from a registry) and, as root, with buildah on a base from
 debootstrap. Dependencies are a layer of their own, so a code change rebuilds a small layer only.
@@ -34,9 +34,11 @@ from r1_cluster.programs.build_progress import Report
 from r1_cluster.providers import Cluster
 from r1_common.file_lock import exclusive
 
-PARTS = ("operator", "gateway", "forecaster", "runtime", "backtest")
+PARTS = ("operator", "gateway", "forecaster", "runtime", "backtest", "runtime-cuda")
+LOCAL_PARTS = PARTS[:-1]
+"""The parts that a local cluster needs: its GPUs are simulated, and their pods compute on CPUs."""
 THIN_PARTS = ("forecaster", "runtime", "backtest")
-"""The parts whose dependencies (torch) may come from the node instead of the image."""
+"""The parts whose dependencies may come from the node instead of the image."""
 REGISTRY_PYTHON = "python:3.11-slim-bookworm"
 LOCAL_PYTHON = "localhost/r1-python:dev"
 HOST_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
@@ -86,7 +88,7 @@ def build(part: str, *, thin: bool = False, report: Report = to_stderr) -> str:
 
 
 def build_all(report: Report = to_stderr) -> list[str]:
-    """Build the five whole images (25 GB of disk at the peak), then remove the build caches."""
+    """Build the six whole images (25 GB of disk at the peak), then remove the build caches."""
     try:
         return [build(part, report=report) for part in PARTS]
     finally:

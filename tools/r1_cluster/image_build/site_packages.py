@@ -1,4 +1,4 @@
-"""Thin images take their libraries from the node: torch alone is five gigabytes in an image.
+"""Thin images take their libraries from the node: torch alone is 5 GB in an image.
 
 The virtual environment's site-packages becomes a read-only PersistentVolume of type hostPath
 and a claim in the namespace. A pod may not mount a hostPath itself at the `restricted` level of

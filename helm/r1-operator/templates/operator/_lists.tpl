@@ -12,6 +12,9 @@
 {{- end }}
 - {name: R1_DEFAULT_MODEL, value: {{ .Values.defaultModel.bundled | quote }}}
 - {name: R1_DEFAULT_IMAGE, value: {{ include "r1.image" (dict "root" $ "part" "runtime" "image" .Values.runtimeImage) | quote }}}
+{{- if or .Values.imageRegistry .Values.runtimeGpuImage.repository }}
+- {name: R1_DEFAULT_GPU_IMAGE, value: {{ include "r1.image" (dict "root" $ "part" "runtime-cuda" "image" .Values.runtimeGpuImage) | quote }}}
+{{- end }}
 - {name: R1_IMAGE_PULL_POLICY, value: {{ .Values.runtimeImage.pullPolicy }}}
 {{- with .Values.operator.accelerators }}
 - {name: R1_ACCELERATORS, value: {{ join "," . | quote }}}

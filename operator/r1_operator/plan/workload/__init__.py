@@ -9,7 +9,7 @@ from typing import Any
 from r1_operator.api.v1 import R1Inference
 from r1_operator.plan.problem import Unplannable
 from r1_operator.plan.snapshot import ABSENT, Defaults, Found
-from r1_operator.plan.workload.accelerators import uncountable_budget
+from r1_operator.plan.workload.accelerators import default_image, uncountable_budget
 from r1_operator.plan.workload.deployment import build_deployment
 from r1_operator.plan.workload.disruption import build_disruption_budget
 from r1_operator.plan.workload.monitor import build_service_monitor
@@ -37,7 +37,9 @@ def plan_children(
     problem = uncountable_budget(resource.spec, defaults)
     if problem is not None:
         raise Unplannable(problem)
-    rendering = rendering_for(resource, defaults, deployment)
+    rendering = rendering_for(
+        resource, defaults, deployment, default_image(resource.spec, defaults)
+    )
     children = [
         build_route(resource),
         build_service(resource),

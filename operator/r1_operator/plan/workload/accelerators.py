@@ -55,6 +55,13 @@ def accelerators_of(spec: Spec, defaults: Defaults | None = None) -> Accelerator
     )
 
 
+def default_image(spec: Spec, defaults: Defaults) -> str:
+    """Return the site's image of the engine Bundled, with or without the libraries of GPUs."""
+    accelerators = accelerators_of(spec, defaults)
+    gpu = accelerators.for_engine > 0 or accelerators.claimed
+    return (defaults.runtime_gpu_image if gpu else "") or defaults.runtime_image
+
+
 def uncountable_budget(spec: Spec, defaults: Defaults) -> Problem | None:
     """Report a budget of accelerators for replicas without countable accelerators.
 

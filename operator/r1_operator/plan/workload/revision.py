@@ -58,18 +58,20 @@ def revision(resource: R1Inference, defaults: Defaults) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def rendering_for(resource: R1Inference, defaults: Defaults, deployment: Found) -> Rendering:
-    """Return the annotated rendering while nothing changed, else the newest."""
-    newest = Rendering(RENDERER, defaults.runtime_image)
+def rendering_for(
+    resource: R1Inference, defaults: Defaults, deployment: Found, image: str
+) -> Rendering:
+    """Return the annotated rendering while nothing changed, else the newest, with the default `image`."""
+    newest = Rendering(RENDERER, image)
     if deployment is ABSENT:
         return newest
     stamp = _stamp(deployment)
-    renderer, image = stamp.get(Annotation.RENDERER), stamp.get(Annotation.RUNTIME_IMAGE)
-    if not image or renderer not in {str(known) for known in RENDERERS}:
+    renderer, applied = stamp.get(Annotation.RENDERER), stamp.get(Annotation.RUNTIME_IMAGE)
+    if not applied or renderer not in {str(known) for known in RENDERERS}:
         return newest
     if not is_applied(resource, defaults, deployment):
         return newest
-    return Rendering(int(renderer), image)
+    return Rendering(int(renderer), applied)
 
 
 def is_applied(resource: R1Inference, defaults: Defaults, deployment: Found) -> bool:

@@ -33,12 +33,15 @@ from r1_runtime.backends.cpu.library import (
     address,
     load_library,
 )
+from r1_runtime.backends.cpu.sparsity import native_sparsity
 from r1_runtime.backends.sampling_plan import SamplingPlan
 from r1_runtime.backends.step_plan import StepPlan, StepResult
 from r1_runtime.checkpoint.decoding import decode
 from r1_runtime.checkpoint.source import Checkpoint, Encoding, StoredTensor
 from r1_runtime.experts.dynamic_gate import DynamicGate
 from r1_runtime.experts.residency import ExpertResidency, ExpertTotals, Uses
+from r1_runtime.sparsity.heads import key_heads
+from r1_runtime.sparsity.policy import DynamicSparseAttention
 
 _UNIT = 16  # slots of a key unit: blocks are multiples of it
 _INPUTS = (
@@ -83,18 +86,27 @@ def stored_codec(encoding: Encoding) -> Codec:
     return _STORED.get(encoding, Codec.INT8)
 
 
-def packed_bytes(checkpoint: Checkpoint, codecs: Codecs, resident_experts: float = 1.0) -> int:
+def packed_bytes(
+    checkpoint: Checkpoint,
+    codecs: Codecs,
+    *,
+    with_draft_layer: bool = False,
+    resident_experts: float = 1.0,
+) -> int:
     """Bytes of memory that the matrices of a checkpoint need when packed; vectors are not counted.
 
     Args:
         checkpoint: the model.
         codecs: packed forms.
+        with_draft_layer: count the layer that drafts tokens too.
         resident_experts: share of the routed experts that is in memory.
     """
     total = 0.0
-    for places in _matrices(_places(checkpoint.description, checkpoint.names(), codecs)):
+    layers = _layers(checkpoint.description, with_draft_layer=with_draft_layer)
+    for places in _matrices(_places(checkpoint, layers, codecs)):
         tensors = [checkpoint.tensor(place.name) for place in places]
         routed = places[0].part in (Part.EXPERT_GATE, Part.EXPERT_DOWN)
+        routed = routed and places[0].layer < len(checkpoint.description.layers)
         bits = _codec(places, tensors, checkpoint).bits * (resident_experts if routed else 1.0)
         for tensor in tensors:
             if len(tensor.shape) == 2:
@@ -122,8 +134,11 @@ class CpuBackend:
         block_size: tokens per block, a multiple of 16.
         max_positions: longest sequence; at most the description's.
         threads: CPU threads of a step.
+        with_draft_layer: load the layer that drafts tokens, which the checkpoint must have. Steps
+            whose plan has `next_tokens` then return drafts; -1 where no proposal can be used.
         gate: how many experts a token uses; None for the model's own number.
         residency: where the experts are; None for all of them in memory.
+        sparsity: policy of sparse attention; None for dense attention.
 
     Attributes:
         description: of the network.
@@ -145,8 +160,10 @@ class CpuBackend:
         block_size: int,
         max_positions: int | None = None,
         threads: int = 1,
+        with_draft_layer: bool = False,
         gate: DynamicGate | None = None,
         residency: ExpertResidency | None = None,
+        sparsity: DynamicSparseAttention | None = None,
     ) -> None:
         if block_size % _UNIT:
             raise ValueError(f"block_size {block_size} is not a multiple of {_UNIT}")
@@ -169,14 +186,19 @@ class CpuBackend:
         self._totals = ExpertTotals()
         self._plan = Plan()
         self._sampling: SamplingPlan | None = None
-        self._tokens = self._top_tokens = np.empty(0, np.int32)
+        self._sparse = sparsity is not None
+        self._tokens = self._drafts = self._top_tokens = np.empty(0, np.int32)
         self._logprobs = self._top_logprobs = np.empty(0, np.float32)
         self._model = ctypes.c_void_p(self._library.r1_create(ctypes.byref(shape), threads))
         try:
-            for layer in description.layers:
+            layers = _layers(description, with_draft_layer=with_draft_layer)
+            for index, layer in enumerate(layers):
+                draft = index >= len(description.layers)
                 layer_shape = _layer_shape(layer)
-                self._library.r1_add_layer(self._model, ctypes.byref(layer_shape))
-            self._load(checkpoint, codecs, residency)
+                self._library.r1_add_layer(self._model, ctypes.byref(layer_shape), draft)
+            self._load(checkpoint, layers, codecs, residency)
+            if sparsity is not None:
+                self.set_sparsity(sparsity)
             self._check(self._library.r1_finish(self._model))
             self.set_gate(gate)
         except BaseException:
@@ -230,10 +252,26 @@ class CpuBackend:
     def _read_totals(self) -> ExpertTotals:
         if not any(self.expert_counts):
             return ExpertTotals()
-        counts, none = np.zeros(5, np.uint64), np.zeros(max(self.expert_counts), np.uint64)
-        self._library.r1_tier_counts(self._model, address(counts))
-        rows = int(self._library.r1_expert_uses(self._model, 0, address(none)))
-        return ExpertTotals(rows, int(self.expert_uses().sum()), *counts.tolist())
+        counts = np.zeros(7, np.uint64)
+        self._library.r1_expert_totals(self._model, address(counts))
+        return ExpertTotals(*counts.tolist())
+
+    def set_sparsity(self, policy: DynamicSparseAttention) -> None:
+        """Attend by this policy from the next step on.
+
+        A backend without a policy at its construction has no summaries and cannot get one later.
+
+        Raises:
+            OptionError: the policy has head modes of another model.
+        """
+        heads = key_heads(self.description)
+        native = native_sparsity(policy, heads)
+        self._library.r1_set_sparsity(self._model, ctypes.byref(native), sum(heads))
+
+    def _take_read_tokens(self) -> tuple[int, int]:
+        read, context = ctypes.c_int64(), ctypes.c_int64()
+        self._library.r1_take_read_slots(self._model, ctypes.byref(read), ctypes.byref(context))
+        return read.value, context.value
 
     def release_cache(self) -> None:
         """Free the cache. No step can run until `allocate_cache`."""
@@ -268,18 +306,25 @@ class CpuBackend:
             self._set_sampling(sampling)
         self._reserve_results(outputs, native.top_width)
         native.out_logits = address(logits)
+        native.prompt_lengths = address(plan.prompt_lengths) if len(plan.prompt_lengths) else None
         hidden_count = native.hidden_count = len(plan.hidden_rows)
         hidden = _NO_HIDDEN
         if hidden_count:
             hidden = np.empty((hidden_count, self.description.hidden_size), np.float32)
             native.hidden_rows, native.out_hidden = address(plan.hidden_rows), address(hidden)
+        drafts = len(plan.next_tokens) > 0
+        native.next_tokens = address(plan.next_tokens) if drafts else None
         self._check(self._library.r1_step(self._model, ctypes.byref(native)))
+        reads = self._take_read_tokens() if self._sparse else (0, 0)
         del inputs  # the native step has read it
         tokens, logprobs = self._tokens[:outputs].copy(), self._logprobs[:outputs].copy()
+        proposals = self._drafts[: outputs if drafts else 0].copy()
         width = native.top_width
         if not width:
-            return StepResult(tokens, logprobs, hidden=hidden)
-        counts = np.minimum(sampling.top_counts, self.description.vocab_size).tolist()
+            return StepResult(
+                tokens, logprobs, hidden=hidden, drafts=proposals, attention_tokens=reads
+            )
+        counts = sampling.top_counts.clip(0, self.description.vocab_size).tolist()
         top_tokens = self._top_tokens[: outputs * width].reshape(outputs, width)
         top_logprobs = self._top_logprobs[: outputs * width].reshape(outputs, width)
         return StepResult(
@@ -288,12 +333,16 @@ class CpuBackend:
             tuple(row[:count].copy() for row, count in zip(top_tokens, counts, strict=True)),
             tuple(row[:count].copy() for row, count in zip(top_logprobs, counts, strict=True)),
             hidden,
+            proposals,
+            attention_tokens=reads,
         )
 
     def _set_inputs(self, plan: StepPlan) -> NDArray[np.int32]:
         """Put the plan's arrays behind each other: one address instead of seven look-ups."""
         arrays = [getattr(plan, name) for name in _INPUTS]
-        joined = np.concatenate(arrays)
+        joined = plan.joined
+        if not all(array.base is joined for array in arrays):  # a plan built or changed by hand
+            joined = np.concatenate(arrays)
         at = address(joined) or 0
         for name, array in zip(_INPUTS, arrays, strict=True):
             setattr(self._plan, name, at)
@@ -314,6 +363,8 @@ class CpuBackend:
         if outputs > len(self._tokens):
             self._tokens = np.empty(outputs, np.int32)
             self._logprobs = np.empty(outputs, np.float32)
+            self._drafts = np.full(outputs, -1, np.int32)
+            self._plan.out_drafts = address(self._drafts)
             self._plan.out_tokens = address(self._tokens)
             self._plan.out_logprobs = address(self._logprobs)
         if outputs * width > len(self._top_tokens):
@@ -328,24 +379,30 @@ class CpuBackend:
             raise MemoryError(message) if "bad_alloc" in message else RuntimeError(message)
 
     def _load(
-        self, checkpoint: Checkpoint, codecs: Codecs, residency: ExpertResidency | None
+        self,
+        checkpoint: Checkpoint,
+        layers: Sequence[Layer],
+        codecs: Codecs,
+        residency: ExpertResidency | None,
     ) -> None:
         resident = None if residency is None else self._open_tiers(residency)
-        for places in _matrices(_places(self.description, checkpoint.names(), codecs)):
+        for places in _matrices(_places(checkpoint, layers, codecs)):
             tensors = [checkpoint.tensor(place.name) for place in places]
             codec = _codec(places, tensors, checkpoint)
             for place, tensor in zip(places, tensors, strict=True):
                 self._put(place, tensor, codec)
                 checkpoint.release(tensor)
             first = places[0]
-            if resident is not None and first.part in (Part.EXPERT_GATE, Part.EXPERT_DOWN):
+            routed = first.part in (Part.EXPERT_GATE, Part.EXPERT_DOWN)
+            # Experts of the layer that drafts stay in memory.
+            if resident is not None and routed and first.layer < len(self.description.layers):
                 kept = bool(resident[first.layer][first.expert])
                 self._check(
                     self._library.r1_store_expert(
                         self._model, first.layer, first.expert, first.part is Part.EXPERT_DOWN, kept
                     )
                 )
-        for index, layer in enumerate(self.description.layers):
+        for index, layer in enumerate(layers):
             table = np.array(layer.attention.rope.inverse_frequencies, np.float32)
             stored = StoredTensor("rope", table.shape, Encoding.F32, table.view(np.uint8))
             self._put(_Place("rope", index, Part.ROPE), stored, Codec.FLOAT32)
@@ -425,15 +482,26 @@ def _matrices(places: Iterator[_Place]) -> Iterator[list[_Place]]:
         yield list(group)
 
 
-def _places(
-    description: ModelDescription, names: frozenset[str], codecs: Codecs
-) -> Iterator[_Place]:
+def _layers(description: ModelDescription, *, with_draft_layer: bool) -> tuple[Layer, ...]:
+    """The layers to load; the one that drafts tokens is the last."""
+    draft = description.draft_layer if with_draft_layer else None
+    return description.layers if draft is None else (*description.layers, draft)
+
+
+def _places(checkpoint: Checkpoint, layers: Sequence[Layer], codecs: Codecs) -> Iterator[_Place]:
+    description, names = checkpoint.description, checkpoint.names()
     yield _Place("embed_tokens.weight", -1, Part.EMBEDDING, codecs.embedding)
     yield _Place("norm.weight", -1, Part.FINAL_NORM)
     if not description.tied_head:
         yield _Place("lm_head.weight", -1, Part.HEAD, codecs.embedding)
-    for index, layer in enumerate(description.layers):
+    for index, layer in enumerate(layers):
         prefix = f"layers.{index}."
+        if index == len(description.layers):
+            yield _Place(prefix + "enorm.weight", -1, Part.DRAFT_EMBEDDING_NORM)
+            yield _Place(prefix + "hnorm.weight", -1, Part.DRAFT_STATE_NORM)
+            name = prefix + "eh_proj.weight"
+            yield _Place(name, -1, Part.DRAFT_PROJECTION, codecs.feed_forward)
+            yield _Place(prefix + "shared_head.norm.weight", -1, Part.DRAFT_HEAD_NORM)
         yield _Place(prefix + "input_layernorm.weight", index, Part.ATTENTION_NORM)
         yield _Place(prefix + "post_attention_layernorm.weight", index, Part.FEED_FORWARD_NORM)
         if isinstance(layer.attention, LatentAttention):

@@ -58,11 +58,9 @@ class CacheType(enum.IntEnum):
     FLOAT32 = 0
     FLOAT16 = 1
     BFLOAT16 = 2
-
-    @property
-    def size(self) -> int:
-        """Bytes per element."""
-        return 4 if self is CacheType.FLOAT32 else 2
+    INT8 = 3
+    INT4 = 4
+    FLOAT8 = 5
 
 
 class Part(enum.IntEnum):
@@ -95,6 +93,10 @@ class Part(enum.IntEnum):
     SHARED_UP = 24
     SHARED_DOWN = 25
     ROPE = 26
+    DRAFT_EMBEDDING_NORM = 27
+    DRAFT_STATE_NORM = 28
+    DRAFT_PROJECTION = 29
+    DRAFT_HEAD_NORM = 30
 
 
 _INT = ctypes.c_int32
@@ -145,7 +147,17 @@ class Plan(ctypes.Structure):
         *_fields(_INT, "top_width"),
         *_fields(ctypes.c_void_p, "out_logits"),
         *_fields(_INT, "hidden_count"),
-        *_fields(ctypes.c_void_p, "hidden_rows out_hidden"),
+        *_fields(ctypes.c_void_p, "hidden_rows out_hidden next_tokens out_drafts prompt_lengths"),
+    )
+
+
+class Sparsity(ctypes.Structure):
+    """`R1Sparsity`: what attention reads of the cache."""
+
+    _fields_ = (
+        *_fields(ctypes.c_double, "keep drop_low drop_high mass spread"),
+        *_fields(_INT, "from_context sink_units last_units window_units correct prompts"),
+        *_fields(ctypes.c_char_p, "modes"),
     )
 
 
@@ -177,13 +189,17 @@ def _open(path: Path) -> ctypes.CDLL:
     library.r1_destroy.restype = None
     library.r1_set_threads.argtypes = [ctypes.c_void_p, ctypes.c_int]
     library.r1_set_threads.restype = None
-    library.r1_add_layer.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    library.r1_add_layer.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
     library.r1_put.argtypes = [
         ctypes.c_void_p,
         *[ctypes.c_int] * 9,
         ctypes.c_void_p,
         ctypes.c_void_p,
     ]
+    library.r1_set_sparsity.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
+    library.r1_set_sparsity.restype = None
+    library.r1_take_read_slots.argtypes = [ctypes.c_void_p] * 3
+    library.r1_take_read_slots.restype = None
     library.r1_finish.argtypes = [ctypes.c_void_p]
     library.r1_release_cache.argtypes = [ctypes.c_void_p]
     library.r1_release_cache.restype = None
@@ -206,14 +222,13 @@ def _declare_experts(library: ctypes.CDLL) -> None:
         "r1_open_expert_file": [model, ctypes.c_char_p],
         "r1_store_expert": [model, number, number, number, number],
         "r1_set_tiering": [model, number, number],
-        "r1_tier_counts": [model, pointer],
+        "r1_expert_totals": [model, pointer],
         "r1_evict_experts": [model],
     }
     for name, types in arguments.items():
         getattr(library, name).argtypes = types
-    for name in ("r1_set_expert_gate", "r1_set_tiering", "r1_tier_counts", "r1_evict_experts"):
+    for name in ("r1_set_expert_gate", "r1_set_tiering", "r1_expert_uses", "r1_expert_totals", "r1_evict_experts"):
         getattr(library, name).restype = None
-    library.r1_expert_uses.restype = ctypes.c_uint64
 
 
 def address(array: np.ndarray[Any, Any] | None) -> int | None:

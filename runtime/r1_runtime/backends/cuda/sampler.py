@@ -66,5 +66,6 @@ def _most_probable(
     scores = values[:, :most].double() - logits.double().logsumexp(dim=1, keepdim=True)
     tokens, logprobs = order[:, :most].int().cpu().numpy(), scores.float().cpu().numpy()
     return [
-        (tokens[row, :count], logprobs[row, :count]) for row, count in enumerate(plan.top_counts)
+        (tokens[row, :count], logprobs[row, :count])
+        for row, count in enumerate(plan.top_counts.clip(0))
     ]

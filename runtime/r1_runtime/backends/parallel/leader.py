@@ -70,6 +70,8 @@ class Ranks:
             each.settimeout(_POLL_SECONDS / len(listeners))
         while missing := sorted(wanted - self._links.keys()):
             self._check_processes(missing)
+            if self.failure is not None:
+                raise self.failure
             if time.monotonic() > deadline:
                 raise RankLostError(
                     f"ranks: {missing} of {self._total} have not connected within {seconds:g} s. "
@@ -149,11 +151,18 @@ class Ranks:
         self._loaded.put(None)
         self._lost(error)
 
-    def close(self) -> None:
-        """Stop the other ranks and wait for the processes that were started here."""
+    def close(self, error: RankLostError | None = None) -> None:
+        """Stop the other ranks and wait for the processes that were started here.
+
+        Args:
+            error: the loss that ends the model; the other ranks end with it.
+        """
         with self._lock:
             self._closed = True
-        self.send(MessageKind.STOP)
+        if error is None:
+            self.send(MessageKind.STOP)
+        else:
+            self.send(MessageKind.FAILED, str(error).encode())
         end_ranks(list(self._processes.values()))
         for link in self._links.values():
             link.close()
@@ -256,6 +265,9 @@ def lead(
         ranks.send(MessageKind.ASSIGNMENT, assignment.encode())
         own = load_rank(assignment, 0, 0, store)
         ranks.wait_until_loaded()
+    except RankLostError as error:
+        ranks.close(error)
+        raise
     except BaseException:
         ranks.close()
         raise

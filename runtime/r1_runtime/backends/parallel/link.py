@@ -30,10 +30,12 @@ class MessageKind(enum.IntEnum):
     STEP = 4  # leader to rank: a plan
     THREADS = 5  # leader to rank: CPU threads
     STOP = 6  # leader to rank: end without an error
-    FAILED = 7  # rank to leader: the error, as text
+    FAILED = 7  # either way: the error that ends the model, as text
     HEARTBEAT = 8
+    REFUSED = 9  # leader to rank: the error for which the model does not start, as text
 
 
+_LAST = frozenset({MessageKind.STOP, MessageKind.FAILED, MessageKind.REFUSED})
 _NUMBERS = frozenset(kind.value for kind in MessageKind)
 
 
@@ -82,7 +84,7 @@ class Link:
         connection: connected; the link owns it.
         receive: called for each message, in the reading thread.
         lost: called once, in that thread, with the cause, when the other end is gone. Not after
-            `close`, and not after STOP or FAILED: they are the last message.
+            `close`, and not after STOP, FAILED or REFUSED: they are the last message.
     """
 
     def __init__(
@@ -132,7 +134,7 @@ class Link:
                 return self._end(str(error))
             if message.kind is not MessageKind.HEARTBEAT:
                 self._receive(message)
-            if message.kind in (MessageKind.STOP, MessageKind.FAILED):
+            if message.kind in _LAST:
                 return self._closed.set()
 
     def _end(self, cause: str) -> None:

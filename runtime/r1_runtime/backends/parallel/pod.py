@@ -7,6 +7,8 @@ import logging
 from r1_runtime.backends.parallel.group import LEADER_PORT, RankGroup, check_gpus
 from r1_runtime.backends.parallel.processes import end_ranks, start_ranks
 from r1_runtime.backends.parallel.worker import CONNECT_SECONDS, ignore_signals, run_worker
+from r1_runtime.backends.torch_package import torch_installed, torch_missing
+from r1_runtime.errors import RuntimeFault
 
 _log = logging.getLogger("r1_runtime")
 
@@ -19,8 +21,12 @@ def run_pod(group: RankGroup, device: str) -> int:
         device: the option; the leader decides, and GPUs are compared with the ranks here.
 
     Raises:
-        OptionError: this pod has more or fewer GPUs than ranks.
+        OptionError: this pod has more or fewer GPUs than ranks, or no torch.
+        StartRefusedError: the leader does not start.
+        RankLostError: the leader has lost another rank before the first step.
     """
+    if not torch_installed():
+        raise torch_missing(f"a model over {group.layout.ranks} ranks", "one pod")
     import torch
 
     if device != "cpu" and torch.cuda.is_available():
@@ -31,6 +37,10 @@ def run_pod(group: RankGroup, device: str) -> int:
     processes = start_ranks(group.leader, LEADER_PORT, local[1:], local.start, wait=True)
     try:
         run_worker(group.leader, LEADER_PORT, local.start, 0, CONNECT_SECONDS)
+    except RuntimeFault:
+        for process in processes.values():  # which wait for the same leader
+            process.kill()
+        raise
     except Exception:  # noqa: BLE001  (any failure ends this pod)
         _log.exception("Rank %d has failed", local.start)
         return 1

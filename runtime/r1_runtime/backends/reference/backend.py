@@ -13,6 +13,7 @@ from r1_runtime.backends.reference.network import Network
 from r1_runtime.backends.reference.sampler import sample_rows
 from r1_runtime.backends.reference.step_layout import step_layout
 from r1_runtime.backends.step_plan import StepPlan, StepResult
+from r1_runtime.sparsity.policy import DynamicSparseAttention
 
 
 class ReferenceBackend:
@@ -22,16 +23,28 @@ class ReferenceBackend:
         network: with weights, on its device.
         block_count: blocks of the cache.
         block_size: tokens per block.
+        sparsity: policy of sparse attention; None for dense attention.
+        cache_codec: codec of the cache (`sparsity.cache_codecs`); None for the network's data type.
 
     Attributes:
         caches: [slots, values per token] of each layer; a slot is a token's place. The draft layer's
             cache is the last one.
     """
 
-    def __init__(self, network: Network, block_count: int, block_size: int) -> None:
+    def __init__(
+        self,
+        network: Network,
+        block_count: int,
+        block_size: int,
+        *,
+        sparsity: DynamicSparseAttention | None = None,
+        cache_codec: str | None = None,
+    ) -> None:
         self._network = network
         self._block_count = block_count
         self._block_size = block_size
+        self._sparsity = sparsity
+        self._cache_codec = cache_codec
         self._device = network.embed_tokens.weight.device
         self.caches: list[Tensor] = []
         self.allocate_cache()
@@ -39,7 +52,9 @@ class ReferenceBackend:
     def step(self, plan: StepPlan) -> StepResult:
         """Compute the rows, write their cache entries, and sample."""
         network, count = self._network, len(self._network.decoder_layers())
-        layout = step_layout(plan, self._block_size, self._device)
+        layout = step_layout(
+            plan, self._block_size, self._device, self._sparsity, self._cache_codec
+        )
         state = network.hidden_paged(self.caches[:count], layout)
         logits = network.logits(state[layout.output_rows])
         result = sample_rows(logits.cpu().numpy(), plan.sampling)

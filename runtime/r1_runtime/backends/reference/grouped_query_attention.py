@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from r1_runtime.architecture.description import GroupedQueryAttention
 from r1_runtime.backends.reference.modules import Linear, RMSNorm
 from r1_runtime.backends.reference.rotary import rotate
-from r1_runtime.backends.reference.step_layout import StepLayout
+from r1_runtime.backends.reference.step_layout import SequenceRows, StepLayout
+from r1_runtime.sparsity.cache_codecs import hadamard, rotates_keys, stored
+from r1_runtime.sparsity.reference import attend_rows
 
 
 class GroupedQueryLayer(nn.Module):
@@ -47,11 +49,18 @@ class GroupedQueryLayer(nn.Module):
         """Attention of one step: x [T, hidden], cache [slots, cache_width]."""
         attention = self.attention
         query, key, value = self._project(x, cos, sin)
+        if step.cache_codec is not None:
+            if rotates_keys(step.cache_codec):
+                query, key = hadamard(query), hadamard(key)
+            key, value = stored(step.cache_codec, key), stored(step.cache_codec, value)
         cache[step.slots] = torch.cat((key.flatten(1), value.flatten(1)), dim=-1)
         mixed = torch.empty_like(query)
         for rows in step.sequences:
-            stored = cache[rows.context].view(-1, 2, attention.kv_heads, attention.head_dim)
-            keys, values = stored.permute(1, 2, 0, 3)
+            context = cache[rows.context].view(-1, 2, attention.kv_heads, attention.head_dim)
+            keys, values = context.permute(1, 2, 0, 3)
+            if step.sparsity is not None:
+                self._attend_sparsely(query, keys, values, rows, step, mixed)
+                continue
             mixed[rows.begin : rows.end] = F.scaled_dot_product_attention(
                 query[rows.begin : rows.end].transpose(0, 1).unsqueeze(0),
                 keys.unsqueeze(0),
@@ -61,6 +70,31 @@ class GroupedQueryLayer(nn.Module):
                 enable_gqa=True,
             )[0].transpose(0, 1)
         return self.o_proj(mixed.flatten(1))  # type: ignore[no-any-return]
+
+    def _attend_sparsely(
+        self,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        rows: SequenceRows,
+        step: StepLayout,
+        mixed: Tensor,
+    ) -> None:
+        """Fill mixed [T, heads, d] of a sequence; keys and values [kv_heads, S, d]."""
+        assert step.sparsity is not None  # noqa: S101
+        part = slice(rows.begin, rows.end)
+        group = self.attention.heads // self.attention.kv_heads
+        for head in range(self.attention.kv_heads):
+            heads = slice(head * group, (head + 1) * group)
+            mixed[part, heads] = attend_rows(
+                step.sparsity,
+                step.head_mode(head),
+                query[part, heads] * self.attention.softmax_scale,
+                step.positions[part],
+                rows.prompt_length,
+                keys[head],
+                values[head],
+            )
 
     def _project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query [..., heads, d], key and value [..., kv_heads, d]; query and key rotated."""

@@ -18,6 +18,10 @@ from r1_runtime.architecture.description import LatentAttention
 from r1_runtime.backends.reference.modules import Linear, RMSNorm
 from r1_runtime.backends.reference.rotary import rotate
 from r1_runtime.backends.reference.step_layout import SequenceRows, StepLayout
+from r1_runtime.sparsity.cache_codecs import stored_latent
+from r1_runtime.sparsity.reference import attend_rows
+
+_HEADS_PER_SELECTION = 48  # more heads choose in groups, as the native step does
 
 
 class LatentLayer(nn.Module):
@@ -62,9 +66,14 @@ class LatentLayer(nn.Module):
     ) -> Tensor:
         """Attention of one step: x [T, hidden], cache [slots, cache_width]."""
         query, latent = self._project(x, cos, sin)
+        if step.cache_codec is not None:
+            latent = stored_latent(step.cache_codec, latent, self.attention.kv_lora_rank)
         cache[step.slots] = latent
         mixed = query.new_empty(len(x), self.attention.heads * self.attention.v_head_dim)
         for rows in step.sequences:
+            if step.sparsity is not None:
+                mixed[rows.begin : rows.end] = self._sparse(query, cache, rows, step)
+                continue
             attend = self._absorbed if rows.end - rows.begin == 1 else self._expanded
             mixed[rows.begin : rows.end] = attend(query[rows.begin : rows.end], cache, rows)
         return self.o_proj(mixed)  # type: ignore[no-any-return]
@@ -115,16 +124,42 @@ class LatentLayer(nn.Module):
     def _absorbed(self, query: Tensor, cache: Tensor, rows: SequenceRows) -> Tensor:
         """Queries [n, heads, d] in latent space, over one key for all heads: [n, heads * v]."""
         attention = self.attention
-        weight = self.kv_b_proj.weight.view(attention.heads, -1, attention.kv_lora_rank)
-        to_key, to_value = weight.split_with_sizes(
-            [attention.qk_nope_head_dim, attention.v_head_dim], dim=1
-        )
-        plain, turned = self._without_rotary(query, attention.qk_nope_head_dim)
-        inward = torch.einsum("nhd,hdc->nhc", plain, to_key)
-        inward = torch.cat((inward, turned), dim=-1)
+        inward, to_value = self._inward(query)
         key = cache[rows.context]
         scores = torch.einsum("nhc,sc->nhs", inward, key).float() * attention.softmax_scale
         scores = scores.masked_fill(~rows.visible.unsqueeze(1), float("-inf"))
         shares = scores.softmax(dim=-1).to(key.dtype)
         mixed = torch.einsum("nhs,sc->nhc", shares, key[:, : attention.kv_lora_rank])
         return torch.einsum("nhc,hvc->nhv", mixed, to_value).flatten(1)
+
+    def _sparse(self, query: Tensor, cache: Tensor, rows: SequenceRows, step: StepLayout) -> Tensor:
+        """The rows of a sequence in latent space by the step's policy: [n, heads * v]."""
+        assert step.sparsity is not None  # noqa: S101
+        part = slice(rows.begin, rows.end)
+        inward, to_value = self._inward(query[part])
+        key = cache[rows.context]
+        mixed = [
+            attend_rows(
+                step.sparsity,
+                step.head_mode(0),
+                heads * self.attention.softmax_scale,
+                step.positions[part],
+                rows.prompt_length,
+                key,
+                key[:, : self.attention.kv_lora_rank],
+                min(self.attention.heads, _HEADS_PER_SELECTION),
+            )
+            for heads in inward.split(_HEADS_PER_SELECTION, dim=1)
+        ]
+        return torch.einsum("nhc,hvc->nhv", torch.cat(mixed, dim=1), to_value).flatten(1)
+
+    def _inward(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries [n, heads, d] in latent space [n, heads, latent_dim], and W_uv [heads, v, rank]."""
+        attention = self.attention
+        weight = self.kv_b_proj.weight.view(attention.heads, -1, attention.kv_lora_rank)
+        to_key, to_value = weight.split_with_sizes(
+            [attention.qk_nope_head_dim, attention.v_head_dim], dim=1
+        )
+        plain, turned = self._without_rotary(query, attention.qk_nope_head_dim)
+        inward = torch.einsum("nhd,hdc->nhc", plain, to_key)
+        return torch.cat((inward, turned), dim=-1), to_value

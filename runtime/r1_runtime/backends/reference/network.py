@@ -7,6 +7,7 @@ are stacked. Parameters have no initial values: a loader or a trainer fills them
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -67,8 +68,9 @@ class Network(nn.Module):
         """Last hidden states [T, hidden] of one step, after the final norm; see `forward_paged`."""
         tables = self._rotary_tables(step.positions)
         x = self.embed_tokens(step.tokens)
-        for layer, cache in zip(self.decoder_layers(), caches, strict=True):
-            x = layer.forward_paged(x, *tables[layer.rope], cache, step)
+        for index, (layer, cache) in enumerate(zip(self.decoder_layers(), caches, strict=True)):
+            of_layer = replace(step, layer=index)
+            x = layer.forward_paged(x, *tables[layer.rope], cache, of_layer)
         return self.norm(x)  # type: ignore[no-any-return]
 
     @torch.inference_mode()

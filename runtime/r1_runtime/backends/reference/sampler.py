@@ -54,7 +54,7 @@ def sample_rows(logits: Float32, plan: SamplingPlan) -> StepResult:
         scores = _log_softmax(logits[row])
         if tokens[row] >= 0:
             logprobs[row] = scores[tokens[row]]
-        best = _most_probable(logits[row], int(plan.top_counts[row]))
+        best = _most_probable(logits[row], max(0, int(plan.top_counts[row])))
         tops.append((best, scores[best].astype(np.float32)))
     return StepResult(
         tokens, logprobs, tuple(top for top, _ in tops), tuple(values for _, values in tops)

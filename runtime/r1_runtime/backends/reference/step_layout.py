@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from r1_runtime.backends.step_plan import StepPlan
+from r1_runtime.sparsity.heads import HeadMode
+from r1_runtime.sparsity.policy import DynamicSparseAttention
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +24,14 @@ class SequenceRows:
     Attributes:
         context: [S] slots of the sequence's tokens, by position; these rows included.
         visible: [end - begin, S] True where a row attends to a position.
+        prompt_length: position from which rows are generated tokens.
     """
 
     begin: int
     end: int
     context: Tensor
     visible: Tensor
+    prompt_length: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,9 @@ class StepLayout:
         slots: [T] slot of each row.
         sequences: the rows of each sequence.
         output_rows: rows whose logits are computed.
+        sparsity: policy of sparse attention, or None.
+        cache_codec: codec of the cache, or None for the network's data type.
+        layer: number of the layer that reads this.
     """
 
     tokens: Tensor
@@ -47,9 +54,23 @@ class StepLayout:
     slots: Tensor
     sequences: tuple[SequenceRows, ...]
     output_rows: Tensor
+    sparsity: DynamicSparseAttention | None = None
+    cache_codec: str | None = None
+    layer: int = 0
+
+    def head_mode(self, head: int) -> HeadMode:
+        """Mode of a key head of this layer under the policy."""
+        heads = None if self.sparsity is None else self.sparsity.heads
+        return HeadMode.SPARSE if heads is None else heads.layers[self.layer][head]
 
 
-def step_layout(plan: StepPlan, block_size: int, device: torch.device) -> StepLayout:
+def step_layout(
+    plan: StepPlan,
+    block_size: int,
+    device: torch.device,
+    sparsity: DynamicSparseAttention | None = None,
+    cache_codec: str | None = None,
+) -> StepLayout:
     """The layout of a plan on a device."""
 
     def tensor(values: NDArray[np.int32]) -> Tensor:
@@ -66,7 +87,11 @@ def step_layout(plan: StepPlan, block_size: int, device: torch.device) -> StepLa
         visible = np.arange(length) <= positions[:, None]
         sequences.append(
             SequenceRows(
-                int(begin), int(end), tensor(context), torch.from_numpy(visible).to(device)
+                int(begin),
+                int(end),
+                tensor(context),
+                torch.from_numpy(visible).to(device),
+                int(plan.prompt_lengths[index]) if len(plan.prompt_lengths) else 0,
             )
         )
     return StepLayout(
@@ -75,4 +100,6 @@ def step_layout(plan: StepPlan, block_size: int, device: torch.device) -> StepLa
         slots=tensor(np.concatenate(slots)),
         sequences=tuple(sequences),
         output_rows=tensor(plan.output_rows),
+        sparsity=sparsity,
+        cache_codec=cache_codec,
     )

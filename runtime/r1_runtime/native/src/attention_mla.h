@@ -1,6 +1,7 @@
 // Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1) over a paged cache.
 //
-// A layer's cache is [slot]{latent [kv_lora]; rotary key [rope_dim]}. Two equal computations:
+// A layer's cache is [slot]{latent [kv_lora]; rotary key [rope_dim]}; packed codecs keep the rotary key in
+// bfloat16. Two equal computations:
 //   absorbed: queries move into latent space, all heads share one key per slot. For few rows.
 //   expanded: keys and values of a head are computed from the latents of each chunk. For many rows of one
 //             sequence, where the expansion costs less than scores of latent width.
@@ -8,6 +9,57 @@
 #include "attention_gqa.h"
 
 namespace r1 {
+
+// A layer's cache of latents: where a slot's row is, and its values.
+template <class E>
+struct LatentCache {
+  typedef typename CacheTraits<E>::element element;
+
+  const R1LayerShape& l;
+  int dim, row_ld;  // values of a row; floats of a row that was read
+  size_t row;       // elements of E of a row in the cache
+  typename E::type* data;
+
+  explicit LatentCache(const Layer& layer)
+      : l(layer.shape), dim(layer.latent_dim()), data(reinterpret_cast<typename E::type*>(layer.cache.data())) {
+    if constexpr (CacheTraits<E>::packed) {
+      row = E::bytes(l.kv_lora) + 2 * size_t(l.rope_dim);
+      row_ld = round_up(round_up(l.kv_lora, LANES) + l.rope_dim, LANES);
+    } else {
+      row = dim;
+      row_ld = dim;
+    }
+  }
+  typename E::type* at(int block, int block_size, int offset) const {
+    return data + (size_t(block) * block_size + offset) * row;
+  }
+  void write(typename E::type* to, const float* entry) const {
+    if constexpr (CacheTraits<E>::packed) {
+      E::put_row(to, entry, l.kv_lora);
+      to += E::bytes(l.kv_lora);
+      for (int d = 0; d < l.rope_dim; d++) {
+        const uint16_t h = float_to_bf16(entry[l.kv_lora + d]);
+        memcpy(to + 2 * d, &h, 2);
+      }
+    } else {
+      for (int d = 0; d < dim; d++) E::put(to + d, entry[d]);
+    }
+  }
+  // `out` has room for row_ld floats; `dim` of them are the row's values.
+  void read(const typename E::type* from, float* out) const {
+    if constexpr (CacheTraits<E>::packed) {
+      E::get_row(from, l.kv_lora, out);
+      from += E::bytes(l.kv_lora);
+      for (int d = 0; d < l.rope_dim; d++) {
+        uint16_t h;
+        memcpy(&h, from + 2 * d, 2);
+        out[l.kv_lora + d] = bf16_to_float(h);
+      }
+    } else {
+      for (int d = 0; d < dim; d++) out[d] = E::get(from + d);
+    }
+  }
+};
 
 // From this number of heads on, transposing a chunk costs less than horizontal sums. Heads and not rows
 // decide, so that a row's result does not depend on the rows beside it.
@@ -32,7 +84,7 @@ inline void mla_write(Model& model, Layer& layer, const R1Plan& plan, const int3
   const R1LayerShape& l = layer.shape;
   const int ld = layer.input.width(), half = l.rope_dim / 2, dim = layer.latent_dim();
   float* entry = own.values.need(dim + LANES);
-  typename E::type* cache = reinterpret_cast<typename E::type*>(layer.cache.data());
+  const LatentCache<E> cache(layer);
   for (int t = begin; t < end; t++) {
     const float* latent = model.input.data + size_t(t) * ld + latent_column(layer);
     rms_norm(latent, layer.kv_a_norm.data(), l.inner_eps, l.kv_lora, entry);
@@ -41,8 +93,7 @@ inline void mla_write(Model& model, Layer& layer, const R1Plan& plan, const int3
            layer.sin_table + size_t(plan.positions[t]) * half, l.rope_dim, l.interleaved);
     int block, offset;
     slot_of(plan, sequence_of[t], plan.positions[t], model.shape.block_size, block, offset);
-    typename E::type* to = cache + (size_t(block) * model.shape.block_size + offset) * dim;
-    for (int d = 0; d < dim; d++) E::put(to + d, entry[d]);
+    cache.write(cache.at(block, model.shape.block_size, offset), entry);
   }
 }
 
@@ -61,35 +112,6 @@ inline const float* mla_query(const Model& model, const Layer& layer, int t, int
   const bool low_rank = layer.shape.q_lora > 0;
   const float* rows = low_rank ? model.query.data : model.input.data;
   return rows + size_t(t) * (low_rank ? layer.q_b.width() : layer.input.width()) + h * layer.qk_dim();
-}
-
-// Scores by dot products: 4 queries times 2 slots at a time.
-template <class E>
-inline void dot_scores(const typename E::type* const* slots, int count, const float* const* q, int rows, int dim,
-                       float* scores, int ld) {
-  for (int m = 0; m < rows; m += 4) {
-    const float* a[4];
-    for (int i = 0; i < 4; i++) a[i] = q[m + i < rows ? m + i : rows - 1];
-    for (int s = 0; s < count; s += 2) {
-      const typename E::type* b[2] = {slots[s], slots[s + 1 < count ? s + 1 : s]};
-      v8 acc[4][2] = {};
-      int d = 0;
-      for (; d + 8 <= dim; d += 8) {
-        const v8 k0 = E::load(b[0] + d), k1 = E::load(b[1] + d);
-        for (int i = 0; i < 4; i++) {
-          const v8 v = load8(a[i] + d);
-          acc[i][0] += v * k0;
-          acc[i][1] += v * k1;
-        }
-      }
-      for (int i = 0; i < 4 && m + i < rows; i++)
-        for (int j = 0; j < 2 && s + j < count; j++) {
-          float total = sum8(acc[i][j]);
-          for (int e = d; e < dim; e++) total += a[i][e] * E::get(b[j] + e);
-          scores[size_t(m + i) * ld + s + j] = total;
-        }
-    }
-  }
 }
 
 // Products of rows with one head's part of W_UK or W_UV.
@@ -117,17 +139,13 @@ inline void mla_to_value(Model& model, Layer& layer, Scratch& own, int t, int h,
   memcpy(model.mixed.data + size_t(t) * layer.output_ld() + h * l.v_dim, result, size_t(l.v_dim) * 4);
 }
 
-// Absorbed attention of rows [first, last) of sequence s, heads [h0, h1), slots [from, to).
-// `partial`: null, or where the undivided state of a single row goes: [heads][key_ld + 2].
-template <class E>
-inline void mla_part(Model& model, Layer& layer, const R1Plan& plan, Scratch& own, int s, int h0, int h1, int first,
-                     int last, int from, int to, float* partial) {
+// Queries of rows [first, last) and heads [h0, h1) in latent space, scaled and rotated: own.pointers.
+inline void mla_queries(Model& model, Layer& layer, const R1Plan& plan, Scratch& own, int h0, int h1, int first, int last) {
   const R1LayerShape& l = layer.shape;
-  const int heads = h1 - h0, rows = (last - first) * heads, dim = layer.latent_dim(), key_ld = layer.key_ld();
+  const int heads = h1 - h0, rows = (last - first) * heads, key_ld = layer.key_ld();
   const int query_ld = key_ld + round_up(l.rope_dim, 8);
   float* queries = own.queries.need(size_t(rows) * query_ld);
   own.pointers.resize(rows);
-  own.valid.resize(rows);
   for (int h = h0; h < h1; h++) {
     for (int t = first; t < last; t += FLOAT_TILE) {
       const int some = last - t < FLOAT_TILE ? last - t : FLOAT_TILE;
@@ -143,52 +161,103 @@ inline void mla_part(Model& model, Layer& layer, const R1Plan& plan, Scratch& ow
     }
   }
   for (int m = 0; m < rows; m++) own.pointers[m] = queries + size_t(m) * query_ld;
-  FlashState state{rows, key_ld, own.out.need(size_t(rows) * key_ld), own.state.need(2 * rows), own.state.data + rows};
-  state.clear();
-  float* scores = own.scores.need(size_t(rows) * CHUNK);
-  const bool transposed = l.heads >= TRANSPOSE_HEADS;
-  float* units = transposed ? own.keys.need(size_t(CHUNK) * dim) : nullptr;
-  own.units.resize(CHUNK);
-  own.units2.resize(CHUNK / UNIT);
-  auto slots_at = reinterpret_cast<const typename E::type**>(own.units.data());
-  auto values = reinterpret_cast<const typename E::type**>(own.units2.data());
-  const typename E::type* cache = reinterpret_cast<const typename E::type*>(layer.cache.data());
-  for (int at = from; at < to; at += CHUNK) {
-    const int slots = to - at < CHUNK ? to - at : CHUNK;
-    for (int i = 0; i < slots; i++) {
-      int block, offset;
-      slot_of(plan, s, at + i, model.shape.block_size, block, offset);
-      slots_at[i] = cache + (size_t(block) * model.shape.block_size + offset) * dim;
-      if (i % UNIT == 0) values[i / UNIT] = slots_at[i];
+}
+
+// Attends to chunks of up to CHUNK slots, in latent space.
+template <class E>
+struct LatentChunks {
+  typedef typename CacheTraits<E>::element element;
+  typedef typename element::type type;
+
+  const LatentCache<E> cache;
+  const int block_size, key_ld;
+  const bool transposed;
+  float* units;
+  float* rows;  // [CHUNK][row_ld], of packed codecs
+  float* scores;
+  const type** slots_at;
+  const type** values;
+
+  LatentChunks(const Model& model, const Layer& layer, Scratch& own, int queries)
+      : cache(layer), block_size(model.shape.block_size), key_ld(layer.key_ld()),
+        transposed(layer.shape.heads >= TRANSPOSE_HEADS) {
+    // Columns from kv_lora to key_ld are the rotary key, or the next slot: computed and not used.
+    const size_t unit_floats = transposed ? size_t(CHUNK) * cache.dim : 0;
+    const size_t row_floats = CacheTraits<E>::packed ? size_t(CHUNK) * cache.row_ld + 2 * LANES : 0;
+    units = own.keys.need(unit_floats + row_floats + 1);
+    rows = units + unit_floats;
+    scores = own.scores.need(size_t(queries) * CHUNK);
+    own.units.resize(CHUNK);
+    own.units2.resize(CHUNK / UNIT);
+    slots_at = reinterpret_cast<const type**>(own.units.data());
+    values = reinterpret_cast<const type**>(own.units2.data());
+  }
+  // Reads `count` (at most 16) slots from a position of sequence s on as slots [i, i + count) of the chunk.
+  void read(const R1Plan& plan, int s, int position, int count, int i) {
+    int block, offset;
+    slot_of(plan, s, position, block_size, block, offset);
+    for (int j = 0; j < count; j++) {
+      const typename E::type* at = cache.at(block, block_size, offset + j);
+      if constexpr (CacheTraits<E>::packed) {
+        slots_at[i + j] = rows + size_t(i + j) * cache.row_ld;
+        cache.read(at, rows + size_t(i + j) * cache.row_ld);
+      } else {
+        slots_at[i + j] = at;
+      }
     }
-    for (int m = 0; m < rows; m++) own.valid[m] = plan.positions[first + m / heads] + 1 - at;
+    values[i / UNIT] = slots_at[i];
+  }
+  void attend(FlashState& state, Scratch& own, int slots) {
+    const int dim = cache.dim;
     if (transposed) {
       const float* keys[CHUNK / UNIT];
       for (int u = 0; u * UNIT < slots; u++) {
         float* unit = units + size_t(u) * UNIT * dim;
-        transpose_unit<E>(slots_at + u * UNIT, slots - u * UNIT < UNIT ? slots - u * UNIT : UNIT, dim, unit);
+        transpose_unit<element>(slots_at + u * UNIT, slots - u * UNIT < UNIT ? slots - u * UNIT : UNIT, dim, unit);
         keys[u] = unit;
       }
-      score_units<F32>(keys, ceil_div(slots, UNIT), own.pointers.data(), rows, dim, scores, CHUNK);
+      score_units<F32>(keys, ceil_div(slots, UNIT), own.pointers.data(), state.rows, dim, scores, CHUNK);
     } else {
-      dot_scores<E>(slots_at, slots, own.pointers.data(), rows, dim, scores, CHUNK);
+      dot_scores<element>(slots_at, slots, own.pointers.data(), state.rows, dim, scores, CHUNK);
     }
     soften(state, scores, CHUNK, slots, own.valid.data());
-    // Columns beyond kv_lora are the rotary key, or the next slot: computed and not used.
-    add_values<E>(state, values, dim, slots, scores, CHUNK, key_ld);
+    add_values<element>(state, values, cache.row_ld, slots, scores, CHUNK, key_ld);
   }
-  for (int m = 0; m < rows; m++) {
-    float* out = state.out + size_t(m) * key_ld;
-    if (partial) {
-      float* to_partial = partial + size_t(m) * (key_ld + 2);
-      memcpy(to_partial, out, size_t(key_ld) * 4);
-      to_partial[key_ld] = state.most[m];
-      to_partial[key_ld + 1] = state.sum[m];
-      continue;
-    }
+};
+
+// Divides the states of rows from `first` on, heads from h0 on, and applies W_UV.
+inline void mla_result(Model& model, Layer& layer, Scratch& own, FlashState& state, int h0, int heads, int first) {
+  for (int m = 0; m < state.rows; m++) {
+    float* out = state.out + size_t(m) * state.ldo;
     const float factor = 1.0f / state.sum[m];
-    for (int d = 0; d < l.kv_lora; d++) out[d] *= factor;
+    for (int d = 0; d < layer.shape.kv_lora; d++) out[d] *= factor;
     mla_to_value(model, layer, own, first + m / heads, h0 + m % heads, out);
+  }
+}
+
+// Absorbed attention of rows [first, last) of sequence s, heads [h0, h1), slots [from, to).
+// `partial`: null, or where the undivided state of a single row goes: [heads][key_ld + 2].
+template <class E>
+inline void mla_part(Model& model, Layer& layer, const R1Plan& plan, Scratch& own, int s, int h0, int h1, int first,
+                     int last, int from, int to, float* partial) {
+  const int heads = h1 - h0, rows = (last - first) * heads, key_ld = layer.key_ld();
+  own.valid.resize(rows);
+  mla_queries(model, layer, plan, own, h0, h1, first, last);
+  FlashState state{rows, key_ld, own.out.need(size_t(rows) * key_ld), own.state.need(2 * rows), own.state.data + rows};
+  state.clear();
+  LatentChunks<E> chunks(model, layer, own, rows);
+  for (int at = from; at < to; at += CHUNK) {
+    const int slots = to - at < CHUNK ? to - at : CHUNK;
+    for (int i = 0; i < slots; i += UNIT) chunks.read(plan, s, at + i, slots - i < UNIT ? slots - i : UNIT, i);
+    for (int m = 0; m < rows; m++) own.valid[m] = plan.positions[first + m / heads] + 1 - at;
+    chunks.attend(state, own, slots);
+  }
+  if (!partial) return mla_result(model, layer, own, state, h0, heads, first);
+  for (int m = 0; m < rows; m++) {
+    float* to_partial = partial + size_t(m) * (key_ld + 2);
+    memcpy(to_partial, state.out + size_t(m) * key_ld, size_t(key_ld) * 4);
+    to_partial[key_ld] = state.most[m];
+    to_partial[key_ld + 1] = state.sum[m];
   }
 }
 
@@ -212,10 +281,11 @@ inline void mla_expanded(Model& model, Layer& layer, const R1Plan& plan, Scratch
   FlashState state{rows, value_ld, own.out.need(size_t(rows) * value_ld), own.state.need(2 * rows), own.state.data + rows};
   state.clear();
   float* scores = own.scores.need(size_t(rows) * CHUNK);
-  // Per chunk: latents transposed [dim][16], latents as rows [16][dim], keys [qk][16], values [16][value_ld].
-  const size_t unit_floats = size_t(UNIT) * (2 * dim + qk + value_ld);
+  // Per chunk: latents transposed [dim][16], latents as rows [16][row_ld], keys [qk][16], values [16][value_ld].
+  const LatentCache<E> cache(layer);
+  const int row_ld = cache.row_ld;
+  const size_t unit_floats = size_t(UNIT) * (dim + row_ld + qk + value_ld);
   float* units = own.keys.need(CHUNK / UNIT * unit_floats + size_t(l.nope) * (key_ld + 1));
-  const typename E::type* cache = reinterpret_cast<const typename E::type*>(layer.cache.data());
   float* to_key = units + CHUNK / UNIT * unit_floats;  // this head's W_UK as floats [nope][key_ld]
   float* column = to_key + size_t(l.nope) * key_ld;
   for (int c = 0; c < l.kv_lora; c++) {
@@ -230,12 +300,11 @@ inline void mla_expanded(Model& model, Layer& layer, const R1Plan& plan, Scratch
       const int count = slots - u * UNIT < UNIT ? slots - u * UNIT : UNIT;
       float* latent_t = units + u * unit_floats;
       float* latent = latent_t + UNIT * dim;
-      float* key = latent + UNIT * dim;
+      float* key = latent + UNIT * row_ld;
       float* value = key + UNIT * qk;
-      const typename E::type* at_slot[UNIT];
       const float* rows_of[UNIT];
       for (int i = 0; i < UNIT; i++) {
-        float* copy = latent + size_t(i) * dim;
+        float* copy = latent + size_t(i) * row_ld;
         rows_of[i] = copy;
         if (i >= count) {
           memset(copy, 0, size_t(dim) * 4);
@@ -243,10 +312,9 @@ inline void mla_expanded(Model& model, Layer& layer, const R1Plan& plan, Scratch
         }
         int block, offset;
         slot_of(plan, s, at + u * UNIT + i, model.shape.block_size, block, offset);
-        at_slot[i] = cache + (size_t(block) * model.shape.block_size + offset) * dim;
-        for (int d = 0; d < dim; d++) copy[d] = E::get(at_slot[i] + d);
+        cache.read(cache.at(block, model.shape.block_size, offset), copy);
       }
-      transpose_unit<E>(at_slot, count, dim, latent_t);
+      transpose_unit<F32>(rows_of, count, dim, latent_t);
       for (int d = 0; d < l.nope; d += FLOAT_TILE) {
         const int some = l.nope - d < FLOAT_TILE ? l.nope - d : FLOAT_TILE;
         const float* x[FLOAT_TILE];

@@ -52,6 +52,35 @@ inline void score_units(const typename E::type* const* keys, int units, const fl
 #undef R1_SCORES
 }
 
+// Scores by dot products: 4 queries times 2 slots at a time.
+template <class E>
+inline void dot_scores(const typename E::type* const* slots, int count, const float* const* q, int rows, int dim,
+                       float* scores, int ld) {
+  for (int m = 0; m < rows; m += 4) {
+    const float* a[4];
+    for (int i = 0; i < 4; i++) a[i] = q[m + i < rows ? m + i : rows - 1];
+    for (int s = 0; s < count; s += 2) {
+      const typename E::type* b[2] = {slots[s], slots[s + 1 < count ? s + 1 : s]};
+      v8 acc[4][2] = {};
+      int d = 0;
+      for (; d + 8 <= dim; d += 8) {
+        const v8 k0 = E::load(b[0] + d), k1 = E::load(b[1] + d);
+        for (int i = 0; i < 4; i++) {
+          const v8 v = load8(a[i] + d);
+          acc[i][0] += v * k0;
+          acc[i][1] += v * k1;
+        }
+      }
+      for (int i = 0; i < 4 && m + i < rows; i++)
+        for (int j = 0; j < 2 && s + j < count; j++) {
+          float total = sum8(acc[i][j]);
+          for (int e = d; e < dim; e++) total += a[i][e] * E::get(b[j] + e);
+          scores[size_t(m + i) * ld + s + j] = total;
+        }
+    }
+  }
+}
+
 // Turns scores into weights and rescales the state. Row m sees slots [0, valid[m]) of the chunk.
 inline void soften(FlashState& state, float* scores, int ld, int slots, const int* valid) {
   const int padded = (slots + UNIT - 1) / UNIT * UNIT;
@@ -128,6 +157,47 @@ inline void add_values(FlashState& state, const typename E::type* const* values,
       case 5: value_rows<E, 5, 1>(values, step, slots, w, out, state.ldo, width); break;
       case 6: value_rows<E, 6, 1>(values, step, slots, w, out, state.ldo, width); break;
     }
+  }
+}
+
+template <class E, int T, int P>
+inline void row_tile(const typename E::type* const* rows, int count, const float* const* weights, float* out, int ldo,
+                     int column) {
+  v8 acc[T][P];
+  for (int t = 0; t < T; t++)
+    for (int p = 0; p < P; p++) acc[t][p] = load8(out + size_t(t) * ldo + column + p * 8);
+  for (int i = 0; i < count; i++) {
+    v8 row[P];
+    for (int p = 0; p < P; p++) row[p] = E::load(rows[i] + column + p * 8);
+    for (int t = 0; t < T; t++) {
+      const v8 w = splat(weights[t][i]);
+      for (int p = 0; p < P; p++) acc[t][p] += w * row[p];
+    }
+  }
+  for (int t = 0; t < T; t++)
+    for (int p = 0; p < P; p++) store8(out + size_t(t) * ldo + column + p * 8, acc[t][p]);
+}
+
+// out[m] += sum over i of weights[m][i] * rows[i], for rows anywhere in memory. `width` is a multiple of 16.
+template <class E>
+inline void add_rows(FlashState& state, const typename E::type* const* rows, int count, const float* scores, int ld,
+                     int width) {
+  for (int m = 0; m < state.rows; m += 3) {
+    const float* w[3];
+    const int some = state.rows - m < 3 ? state.rows - m : 3;
+    for (int i = 0; i < some; i++) w[i] = scores + size_t(m + i) * ld;
+    float* out = state.out + size_t(m) * state.ldo;
+    int c = 0;
+    for (; c + 32 <= width; c += 32) switch (some) {
+        case 1: row_tile<E, 1, 4>(rows, count, w, out, state.ldo, c); break;
+        case 2: row_tile<E, 2, 4>(rows, count, w, out, state.ldo, c); break;
+        case 3: row_tile<E, 3, 4>(rows, count, w, out, state.ldo, c); break;
+      }
+    for (; c < width; c += 8) switch (some) {
+        case 1: row_tile<E, 1, 1>(rows, count, w, out, state.ldo, c); break;
+        case 2: row_tile<E, 2, 1>(rows, count, w, out, state.ldo, c); break;
+        case 3: row_tile<E, 3, 1>(rows, count, w, out, state.ldo, c); break;
+      }
   }
 }
 

@@ -12,7 +12,7 @@ enum Part : int {
   PART_INPUT, PART_INPUT_BIAS, PART_Q_NORM, PART_K_NORM, PART_Q_A_NORM, PART_KV_A_NORM, PART_Q_B, PART_KV_B,
   PART_OUTPUT, PART_OUTPUT_BIAS, PART_GATE, PART_UP, PART_DOWN, PART_ROUTER, PART_ROUTER_CORRECTION,
   PART_EXPERT_GATE, PART_EXPERT_UP, PART_EXPERT_DOWN, PART_SHARED_GATE, PART_SHARED_UP, PART_SHARED_DOWN,
-  PART_ROPE
+  PART_ROPE, PART_DRAFT_EMBEDDING_NORM, PART_DRAFT_STATE_NORM, PART_DRAFT_PROJECTION, PART_DRAFT_HEAD_NORM
 };
 
 int fail(Model& model, const char* message) {
@@ -85,21 +85,43 @@ const char* wrong_plan(const Model& model, const R1Plan& p) {
     if (p.targets[i] >= shape.vocab) return "a target is outside of the vocabulary";
     for (int a = p.adjust_starts[i]; a < p.adjust_starts[i + 1]; a++)
       if (p.adjust_tokens[a] < 0 || p.adjust_tokens[a] >= shape.vocab) return "an adjusted token is outside of the vocabulary";
+    if (i && p.output_rows[i] <= p.output_rows[i - 1]) return "the output rows do not ascend";
     if (p.masks[i] >= 0 && p.mask_words * 32 < shape.vocab) return "a mask is shorter than the vocabulary";
   }
+  for (int t = 0; p.next_tokens && t < p.rows; t++)
+    if (p.next_tokens[t] >= shape.vocab) return "a following token is outside of the vocabulary";
   return nullptr;
 }
 
-size_t cache_values(const Model& model, const Layer& layer) {
-  const R1LayerShape& l = layer.shape;
-  const size_t slots = size_t(model.shape.blocks) * model.shape.block_size;
-  if (l.latent) return slots * layer.latent_dim() + 64;
-  return slots * l.kv_heads * (l.head_dim + layer.head_ld()) + 64;
+template <class E>
+size_t cache_bytes(const Model& model, const Layer& layer) {
+  const size_t blocks = model.shape.blocks, element = sizeof(typename E::type);
+  if (layer.shape.latent) return (blocks * model.shape.block_size * LatentCache<E>(layer).row + 64) * element;
+  return (blocks * GqaCache<E>(layer, model.shape.block_size).block_values + 64) * element;
+}
+
+// Calls body with the element type of the cache.
+template <class Body>
+void with_cache_type(const Model& model, Body body) {
+  switch (model.shape.cache_type) {
+    case CACHE_F32: return body(F32());
+    case CACHE_F16: return body(F16());
+    case CACHE_BF16: return body(BF16());
+    case CACHE_INT8: return body(PackedInt8());
+    case CACHE_INT4: return body(PackedInt4());
+    case CACHE_F8: return body(PackedF8());
+  }
+  throw std::invalid_argument("unknown type of the cache");
 }
 
 void allocate_caches(Model& model) {
-  const size_t value = model.shape.cache_type == CACHE_F32 ? 4 : 2;
-  for (auto& layer : model.layers) layer->cache.allocate(cache_values(model, *layer) * value);
+  for (size_t i = 0; i < model.layers.size(); i++) {
+    Layer& layer = *model.layers[i];
+    layer.index = int(i);
+    if (model.sparsity.on()) layer.summary.allocate(summary_bytes(model, layer));
+  }
+  for (Layer* layer : model.all_layers())
+    with_cache_type(model, [&](auto type) { layer->cache.allocate(cache_bytes<decltype(type)>(model, *layer)); });
 }
 
 }  // namespace
@@ -120,7 +142,8 @@ void r1_destroy(Model* model) { delete model; }
 const char* r1_error(const Model* model) { return model->error.c_str(); }
 void r1_set_threads(Model* model, int threads) { model->pool.resize(threads); }
 
-int r1_add_layer(Model* model, const R1LayerShape* shape) {
+// Adds the next layer, or with `draft` the layer that drafts a token, whose number is that of the layers.
+int r1_add_layer(Model* model, const R1LayerShape* shape, int draft) {
   auto layer = std::make_unique<Layer>();
   layer->shape = *shape;
   for (int e = 0; e < shape->experts; e++) {
@@ -129,7 +152,8 @@ int r1_add_layer(Model* model, const R1LayerShape* shape) {
   }
   layer->places = std::vector<ExpertPlace>(shape->experts);
   layer->uses.assign(shape->experts, 0);
-  model->layers.push_back(std::move(layer));
+  if (draft) model->draft = std::move(layer);
+  else model->layers.push_back(std::move(layer));
   return 0;
 }
 
@@ -139,7 +163,7 @@ int r1_put(Model* model, int at, int part, int expert, int source, int codec_num
            int total, const void* data, const float* scale) try {
   const Stored s{Source(source), rows, cols, static_cast<const uint8_t*>(data), scale};
   const Codec codec = Codec(codec_number);
-  Layer* layer = at >= 0 ? model->layers[at].get() : nullptr;
+  Layer* layer = at < 0 ? nullptr : at < int(model->layers.size()) ? model->layers[at].get() : model->draft.get();
   auto whole = [&](Matrix& m) {
     if (m.empty()) m.allocate(codec, total ? total : rows, cols);
     if (m.codec == CODEC_F8 && s.source != SOURCE_F8) return fail(*model, "float8 panels need float8 tensors");
@@ -180,19 +204,41 @@ int r1_put(Model* model, int at, int part, int expert, int source, int codec_num
     case PART_SHARED_UP: return paired(layer->shared_gate_up, 1);
     case PART_SHARED_DOWN: return whole(layer->shared_down);
     case PART_ROPE: put_vector(layer->inverse_frequencies, s); return 0;
+    case PART_DRAFT_EMBEDDING_NORM: put_vector(model->draft_embedding_norm, s); return 0;
+    case PART_DRAFT_STATE_NORM: put_vector(model->draft_state_norm, s); return 0;
+    case PART_DRAFT_PROJECTION: return whole(model->draft_projection);
+    case PART_DRAFT_HEAD_NORM: put_vector(model->draft_head_norm, s); return 0;
   }
   return fail(*model, "unknown part");
 } catch (const std::exception& error) {
   return fail(*model, error.what());
 }
 
+// Sets sparse attention, first before r1_finish; `heads` modes in all layers together. A later policy
+// estimates what it does not read only where the first one did.
+void r1_set_sparsity(Model* model, const R1Sparsity* sparsity, int heads) {
+  model->sparsity.options = *sparsity;
+  if (!model->layers[0]->cache.data()) model->sparsity.values = sparsity->correct;
+  model->sparsity.modes.assign(sparsity->modes, sparsity->modes + heads);
+}
+
+// Slots that sparse attention read, and slots of the contexts, since the last call; once per query row and head.
+void r1_take_read_slots(Model* model, int64_t* read, int64_t* context) {
+  *read = *context = 0;
+  for (auto& own : model->scratch) {
+    *read += own->read_slots;
+    *context += own->context_slots;
+    own->read_slots = own->context_slots = 0;
+  }
+}
+
 // Allocates caches and rotary tables; every tensor has been put.
 int r1_finish(Model* model) try {
   allocate_caches(*model);
-  for (auto& layer : model->layers) {
+  for (Layer* layer : model->all_layers()) {
     const R1LayerShape& l = layer->shape;
     const Layer* first = model->layers[0].get();
-    if (layer.get() != first && layer->inverse_frequencies == first->inverse_frequencies &&
+    if (layer != first && layer->inverse_frequencies == first->inverse_frequencies &&
         l.cos_sin_scale == first->shape.cos_sin_scale) {
       layer->cos_table = first->cosines.data();
       layer->sin_table = first->sines.data();
@@ -217,7 +263,7 @@ int r1_finish(Model* model) try {
 
 // Frees the caches. No step can run until r1_allocate_cache.
 void r1_release_cache(Model* model) {
-  for (auto& layer : model->layers) layer->cache.clear();
+  for (Layer* layer : model->all_layers()) layer->cache.clear(), layer->summary.clear();
 }
 
 int r1_allocate_cache(Model* model) try {
@@ -230,11 +276,7 @@ int r1_allocate_cache(Model* model) try {
 int r1_step(Model* model, const R1Plan* plan) try {
   if (const char* message = wrong_plan(*model, *plan)) return fail(*model, message);
   if (!model->layers[0]->cache.data()) return fail(*model, "the cache is released");
-  switch (model->shape.cache_type) {
-    case CACHE_F32: step<F32>(*model, *plan); break;
-    case CACHE_F16: step<F16>(*model, *plan); break;
-    default: step<BF16>(*model, *plan); break;
-  }
+  with_cache_type(*model, [&](auto type) { step<decltype(type)>(*model, *plan); });
   promote_experts(*model);
   return 0;
 } catch (const std::exception& error) {
@@ -244,11 +286,10 @@ int r1_step(Model* model, const R1Plan* plan) try {
 // Chooses experts by router mass from the next step on; mass 0 is the layers' own number.
 void r1_set_expert_gate(Model* model, float mass, int minimum, int maximum) { model->gate = {mass, minimum, maximum}; }
 
-// Tokens that each expert of a layer has computed, and the rows of all layers with experts.
-uint64_t r1_expert_uses(const Model* model, int at, uint64_t* uses) {
+// Tokens that each expert of a layer has computed.
+void r1_expert_uses(const Model* model, int at, uint64_t* uses) {
   const Layer& layer = *model->layers[at];
   std::copy(layer.uses.begin(), layer.uses.end(), uses);
-  return model->routed_rows;
 }
 
 // Prepares a file in `folder` for the experts that r1_store_expert puts there.
@@ -275,10 +316,11 @@ void r1_set_tiering(Model* model, int prefetch, int promote) {
   else model->expert_file.prefetcher.stop();
 }
 
-// hits, misses, promotions, bytes in memory, bytes of the file.
-void r1_tier_counts(const Model* model, uint64_t* out) {
+// rows of all layers with experts, experts that computed them, hits, misses, promotions, bytes in memory,
+// bytes of the file.
+void r1_expert_totals(const Model* model, uint64_t* out) {
   const ExpertFile& file = model->expert_file;
-  const uint64_t counts[] = {file.hits, file.misses, file.promotions, file.resident_bytes, file.bytes()};
+  const uint64_t counts[] = {model->routed_rows, model->routed_pairs, file.hits, file.misses, file.promotions, file.resident_bytes, file.bytes()};
   std::copy(std::begin(counts), std::end(counts), out);
 }
 

@@ -7,6 +7,7 @@
 #include "matmul.h"
 #include "pack.h"
 #include "residency.h"
+#include "sparsity.h"
 #include "threads.h"
 
 extern "C" {
@@ -48,13 +49,16 @@ struct R1Plan {
   int32_t hidden_count;  // rows whose normed last hidden state is returned
   const int32_t* hidden_rows;
   float* out_hidden;  // [hidden_count][hidden]
+  const int32_t* next_tokens;  // [rows] the token after each row, -1 where the step samples it; or null
+  int32_t* out_drafts;         // [outputs] proposals for the token after the sampled one, -1 for none
+  const int32_t* prompt_lengths;  // [sequences] position from which rows are generated tokens; null: 0
 };
 
 }  // extern "C"
 
 namespace r1 {
 
-enum CacheType : int { CACHE_F32 = 0, CACHE_F16, CACHE_BF16 };
+enum CacheType : int { CACHE_F32 = 0, CACHE_F16, CACHE_BF16, CACHE_INT8, CACHE_INT4, CACHE_F8 };
 
 struct Layer {
   R1LayerShape shape{};
@@ -72,7 +76,8 @@ struct Layer {
   std::vector<ExpertPlace> places;  // of each expert
   std::vector<uint64_t> uses;       // tokens that each expert computed
   Matrix shared_gate_up, shared_down;
-  Memory cache;
+  Memory cache, summary;  // summaries of the cache's units, where attention is sparse
+  int index = 0;
   std::vector<float> cosines, sines;  // [position][rope_dim / 2], shared by layers of equal tables
   const float *cos_table = nullptr, *sin_table = nullptr;
 
@@ -120,7 +125,9 @@ struct ExpertGate {
 
 // Memory of one thread within a phase.
 struct Scratch {
-  Buffer<float> rows[2], result, queries, scores, out, state, keys, values, sample;
+  Buffer<float> rows[2], result, queries, scores, out, state, keys, values, sample, changed;
+  Buffer<double> sums;
+  Buffer<int32_t> places;
   Buffer<uint8_t> quantised[2];
   Operand operand, second, pairs;
   std::vector<const void*> units, units2;
@@ -128,6 +135,16 @@ struct Scratch {
   std::vector<int> valid, starts, pair_token, expert_of_part, resident_first;
   std::vector<float> score, choice;
   std::vector<char> open;
+
+  // Sparse attention: the selection of a tile, and slots read and visible since the last report.
+  Buffer<float> estimates, coarse_queries;
+  std::vector<const float*> coarse_pointers;
+  std::vector<const void*> summary_rows;
+  std::vector<size_t> summary_index;
+  std::vector<uint64_t> ranked;
+  std::vector<uint8_t> chosen;
+  std::vector<int> chosen_units;
+  int64_t read_slots = 0, context_slots = 0;
 };
 
 struct Model {
@@ -135,18 +152,31 @@ struct Model {
   std::vector<std::unique_ptr<Layer>> layers;
   Matrix embedding, head;
   std::vector<float> final_norm;
+  std::unique_ptr<Layer> draft;  // the layer that drafts a token, or null
+  std::vector<float> draft_embedding_norm, draft_state_norm, draft_head_norm;
+  Matrix draft_projection;  // hidden x 2 hidden
+  Sparsity sparsity;
   Pool pool{1};
   std::vector<std::unique_ptr<Scratch>> scratch;
   std::string error;
   ExpertGate gate;
   ExpertFile expert_file;
-  uint64_t routed_rows = 0;  // rows of all steps, once per layer with experts
+  uint64_t routed_rows = 0, routed_pairs = 0;  // rows of all steps, once per layer with experts; their experts
 
   // Arrays of a step, [rows][width].
   Buffer<float> x, normed[2], input, query, mixed, inner, shared_inner, router, logits, partial, chosen_weight;
   Buffer<uint8_t> quantised[2];
   Buffer<int32_t> chosen, chosen_count, sequence_of;  // chosen experts [rows][limit]; sequence of each row
+  Buffer<float> joined;                               // inputs of the draft layer's projection
+  Buffer<int32_t> next_tokens;
+  std::vector<int32_t> draft_rows, draft_outputs;  // output rows whose proposal is read
 
+  std::vector<Layer*> all_layers() const {  // the draft layer last
+    std::vector<Layer*> all;
+    for (auto& layer : layers) all.push_back(layer.get());
+    if (draft) all.push_back(draft.get());
+    return all;
+  }
   const Matrix& output_head() const { return shape.tied_head ? embedding : head; }
 };
 

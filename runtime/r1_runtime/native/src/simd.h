@@ -22,6 +22,19 @@ inline v8 splat(float x) { return v8{x, x, x, x, x, x, x, x}; }
 inline v8 max8(v8 a, v8 b) { return a > b ? a : b; }
 inline v8 min8(v8 a, v8 b) { return a < b ? a : b; }
 
+inline v8i iota8() { return v8i{0, 1, 2, 3, 4, 5, 6, 7}; }
+
+// Whether one of the results of a comparison is true.
+inline bool any8(v8i mask) {
+#if defined(__AVX__)
+  return _mm256_movemask_ps(reinterpret_cast<__m256>(mask));
+#else
+  int32_t all = 0;
+  for (int i = 0; i < 8; i++) all |= mask[i];
+  return all;
+#endif
+}
+
 inline float sum8(v8 v) {
   float a = (v[0] + v[4]) + (v[2] + v[6]), b = (v[1] + v[5]) + (v[3] + v[7]);
   return a + b;

@@ -15,9 +15,10 @@ from r1_runtime.server.api.field_table import (
     table,
     whole,
 )
-from r1_runtime.server.api.fields import bad_field
+from r1_runtime.server.api.fields import conflict
 from r1_runtime.server.api.generation_request import GenerationRequest, Prompt
 from r1_runtime.server.api.messages import MESSAGES_SCHEMA, parse_messages
+from r1_runtime.server.api.reasoning_effort import effort_field, template_variables
 from r1_runtime.server.api.sampling_fields import (
     MAX_LOGPROBS,
     SAMPLING,
@@ -38,6 +39,7 @@ CHAT_FIELDS = table(
     required(Field("messages", MESSAGES_SCHEMA, parse_messages, "The conversation.")),
     whole("max_completion_tokens", 1, text="Tokens to generate at most; before max_tokens."),
     json_object("chat_template_kwargs", "Variables of the chat template."),
+    effort_field("reasoning_effort"),
     flag("logprobs", "Return the log-probability of each token."),
     whole("top_logprobs", 0, MAX_LOGPROBS, "Most probable tokens to return at each position."),
     *tools.FIELDS,
@@ -58,14 +60,8 @@ def parse_chat(body: object, defaults: GenerationDefaults = _NO_DEFAULTS) -> Gen
     limit = values.get("max_completion_tokens", older)
     top = values.get("top_logprobs", 0)
     if top and not values.get("logprobs"):
-        raise bad_field("top_logprobs", "top_logprobs needs logprobs: true")
+        raise conflict("top_logprobs", "top_logprobs needs logprobs: true")
     wanted = tools.tool_request(values)
-    formatted = output_format.output_format(values)
-    if wanted is not None:
-        called = tools.call_format(wanted)
-        if called is not None and formatted is not None:
-            raise bad_field(formatted.param, f"{formatted.param} cannot be used with tool_choice")
-        formatted = called or formatted
     request = GenerationRequest(
         model=values["model"],
         prompts=(Prompt(messages=values["messages"]),),
@@ -77,9 +73,9 @@ def parse_chat(body: object, defaults: GenerationDefaults = _NO_DEFAULTS) -> Gen
         ),
         limited=limit is not None,
         n=values.get("n", 1),
-        template_variables=dict(values.get("chat_template_kwargs", {})),
+        template_variables=template_variables(values, values.get("reasoning_effort")),
         tools=wanted,
-        format=formatted,
+        format=tools.only_format(wanted, output_format.output_format(values)),
         include_reasoning=values.get("include_reasoning", True),
         thinking_budget=values.get("thinking_token_budget"),
         cache_salt=values.get("cache_salt"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any, cast
 
 from r1_runtime.generation_config import GenerationDefaults
 from r1_runtime.server.api import neutral_fields, output_format
 from r1_runtime.server.api.field_table import Field, flag, read_fields, required, table, whole
-from r1_runtime.server.api.fields import bad_field
+from r1_runtime.server.api.fields import as_whole, bad_field, conflict
 from r1_runtime.server.api.generation_request import GenerationRequest, Prompt
 from r1_runtime.server.api.sampling_fields import (
     MAX_LOGPROBS,
@@ -20,16 +22,17 @@ from r1_runtime.server.api.sampling_fields import (
 
 _DEFAULT_TOKENS = 16  # OpenAI's default
 _MAX_PROMPTS = 2048
+_MOST = 2**31 - 1
 _NO_DEFAULTS = GenerationDefaults()
-_TOKENS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
-_TEXT = {"type": "string"}
-PROMPT_SCHEMA = {
-    "anyOf": [
-        _TEXT,
-        _TOKENS,
-        {"type": "array", "items": {"anyOf": [_TEXT, _TOKENS]}, "minItems": 1},
-    ]
-}
+
+
+def prompt_schema(least: int = 0) -> Mapping[str, Any]:
+    """The schema of prompts with at least `least` characters."""
+    token = {"type": "integer", "minimum": 0, "maximum": _MOST}
+    tokens = {"type": "array", "items": token, "minItems": 1}
+    text = {"type": "string", "minLength": least}
+    several = {"type": "array", "items": {"anyOf": [text, tokens]}, "minItems": 1}
+    return {"anyOf": [text, tokens, several]}
 
 
 def read_prompts(value: object, param: str) -> tuple[Prompt, ...]:
@@ -44,11 +47,21 @@ def read_prompts(value: object, param: str) -> tuple[Prompt, ...]:
 def _one_prompt(value: object, param: str) -> Prompt:
     if isinstance(value, str):
         return Prompt(text=value)
-    if not isinstance(value, list) or not value or not all(type(one) is int for one in value):
+    tokens = _token_numbers(value) if isinstance(value, list) else None
+    if not tokens:
         raise bad_field(param, f"{param} must be text, token numbers, or a list of such prompts")
-    if min(value) < 0:
-        raise bad_field(param, f"{param} has a negative token number")
-    return Prompt(tokens=tuple(value))
+    if min(tokens) < 0 or max(tokens) > _MOST:
+        raise bad_field(param, f"{param} has a token number below 0 or above {_MOST}")
+    return Prompt(tokens=tokens)
+
+
+def _token_numbers(values: list[object]) -> tuple[int, ...] | None:
+    """A list of whole numbers, such as 5 or 5.0; None for any other list."""
+    if all(type(one) is int for one in values):
+        return tuple(cast("list[int]", values))
+    numbers = [None if isinstance(one, str) else as_whole(one) for one in values]
+    whole = tuple(one for one in numbers if one is not None)
+    return whole if len(whole) == len(values) else None
 
 
 COMPLETION_FIELDS = table(
@@ -56,7 +69,7 @@ COMPLETION_FIELDS = table(
     *neutral_fields.COMPLETION,
     *SAMPLING,
     *TOKEN_FIELDS,
-    required(Field("prompt", PROMPT_SCHEMA, read_prompts, "One prompt or several.")),
+    required(Field("prompt", prompt_schema(), read_prompts, "One prompt or several.")),
     whole("max_tokens", 0, text="Tokens to generate at most; 0 needs echo."),
     whole("logprobs", 0, MAX_LOGPROBS, "Most probable tokens to return at each position."),
     flag("echo", "Return the prompt before the output."),
@@ -80,7 +93,7 @@ def parse_completion(
     limit = values.get("max_tokens", _DEFAULT_TOKENS)
     echo, logprobs = values.get("echo", False), values.get("logprobs")
     if limit == 0 and not echo:
-        raise bad_field("max_tokens", "max_tokens must be at least 1, or 0 with echo: true")
+        raise conflict("max_tokens", "max_tokens must be at least 1, or 0 with echo: true")
     params = sampling_params(values, defaults, max(1, limit), logprobs)
     echoed = logprobs if echo else None
     request = GenerationRequest(

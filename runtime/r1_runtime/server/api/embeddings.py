@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from r1_runtime.engine.sampling_params import SamplingParams
 from r1_runtime.engine.sequence import Pooling
 from r1_runtime.server.api import neutral_fields
-from r1_runtime.server.api.completion import PROMPT_SCHEMA, read_prompts
+from r1_runtime.server.api.completion import prompt_schema, read_prompts
 from r1_runtime.server.api.field_table import (
     Field,
     one_of,
@@ -27,7 +27,7 @@ EMBEDDING_FIELDS = table(
     neutral_fields.only("add_special_tokens", True),
     neutral_fields.only_numbers("priority", 0),
     required(string("model", "Name of the model.", empty=False)),
-    required(Field("input", PROMPT_SCHEMA, read_prompts, "One text or several.")),
+    required(Field("input", prompt_schema(1), read_prompts, "One text or several.")),
     one_of("encoding_format", ("float", "base64"), "base64: float32, little-endian."),
     whole("dimensions", 1, _MOST, "Keep the first values of each vector, at length 1 again."),
     one_of("pooling", tuple(Pooling), "Hidden state of the last token (default), or their mean."),

@@ -22,6 +22,11 @@ def bad_field(param: str | None, message: str, code: str | None = None) -> Reque
     return RequestError(message, param=param, code=code)
 
 
+def conflict(param: str, message: str) -> RequestError:
+    """The 400 error for a valid field that does not go with the other fields or with this model."""
+    return bad_field(param, message, "conflicting_parameters")
+
+
 def as_whole(value: object) -> int | None:
     """`value` as a whole number of 64 bits, or None for any other value."""
     if isinstance(value, str) and _WHOLE.fullmatch(value):

@@ -13,18 +13,58 @@ _TEXTS = ("name", "tool_call_id", "reasoning_content", "reasoning")
 _NOT_IMPLEMENTED = ("function_call", "audio", "prefix")
 
 
+_TEXT = {"type": "string"}
+_NO_TEXT = {"type": ["string", "null"]}
+_PART = {
+    "type": "object",
+    "properties": {"type": {"const": "text"}, "text": _TEXT},
+    "required": ["type", "text"],
+}
+_CONTENT = {"anyOf": [_TEXT, {"type": "array", "items": _PART}]}
+_CALL = {
+    "type": "object",
+    "properties": {
+        "id": _NO_TEXT,
+        "type": {"enum": ["function", None]},
+        "function": {
+            "type": "object",
+            "properties": {"name": _TEXT, "arguments": _TEXT},
+            "required": ["name"],
+        },
+    },
+    "required": ["function"],
+}
+
+
+def _message_schema(roles: list[str], fields: Mapping[str, Any], needed: list[str]) -> Any:
+    texts = dict.fromkeys(_TEXTS, _NO_TEXT)
+    unused = {name: {"enum": [None, False]} for name in _NOT_IMPLEMENTED}
+    return {
+        "type": "object",
+        "properties": {"role": {"enum": roles}, **texts, **unused, **fields},
+        "required": ["role", *needed],
+    }
+
+
 MESSAGES_SCHEMA: Mapping[str, Any] = {
     "type": "array",
     "minItems": 1,
     "items": {
-        "type": "object",
-        "properties": {
-            "role": {"enum": sorted(_ROLES)},
-            "content": {"type": ["string", "array", "null"]},
-            "tool_calls": {"type": ["array", "null"]},
-            **{name: {"type": ["string", "null"]} for name in _TEXTS},
-        },
-        "required": ["role"],
+        "anyOf": [
+            _message_schema(
+                sorted(_ROLES - {"assistant"}),
+                {"content": _CONTENT, "tool_calls": {"enum": [None, []]}},
+                ["content"],
+            ),
+            _message_schema(
+                ["assistant"],
+                {
+                    "content": {"anyOf": [_CONTENT, {"type": "null"}]},
+                    "tool_calls": {"anyOf": [{"type": "array", "items": _CALL}, {"type": "null"}]},
+                },
+                [],
+            ),
+        ]
     },
 }
 
@@ -37,10 +77,15 @@ def parse_messages(messages: object, param: str = "messages") -> tuple[Mapping[s
     """
     if not isinstance(messages, list) or not messages:
         raise bad_field(param, f"{param} must be a list with at least one message")
-    return tuple(_message(message, f"{param}[{at}]") for at, message in enumerate(messages))
+    return tuple(parse_message(message, f"{param}[{at}]") for at, message in enumerate(messages))
 
 
-def _message(message: object, where: str) -> Mapping[str, Any]:
+def parse_message(message: object, where: str) -> Mapping[str, Any]:
+    """Return role, content and tool calls of one message, which errors call `where`.
+
+    Raises:
+        RequestError: 400, naming the field.
+    """
     if not isinstance(message, Mapping):
         raise bad_field(where, f"{where} must be an object with role and content")
     role = message.get("role")
@@ -52,7 +97,8 @@ def _message(message: object, where: str) -> Mapping[str, Any]:
             f"{where}.tool_calls", f"{where}.tool_calls is allowed for role assistant only"
         )
     for name in _NOT_IMPLEMENTED:
-        if message.get(name) not in (None, False):
+        value = message.get(name)
+        if value is not None and value is not False:
             field = f"{where}.{name}"
             raise bad_field(field, f"{field} is not implemented; leave it out")
     content = message.get("content")

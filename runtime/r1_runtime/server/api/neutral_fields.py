@@ -21,23 +21,31 @@ def without_effect(name: str) -> Field:
     return Field(name, {}, lambda value, _: value, "Accepted; it has no effect.")
 
 
-def neutral(name: str, is_neutral: Neutral, *values: object) -> Field:
-    """A field that may only have a value without an effect; `values` are examples of it."""
+def neutral(name: str, is_neutral: Neutral, *values: object, reason: str = "") -> Field:
+    """A field that may only have a value without an effect.
+
+    Args:
+        name: of the field.
+        is_neutral: whether a value has no effect.
+        values: examples of such values.
+        reason: end of the error message.
+    """
 
     def read(value: object, param: str) -> None:
         if not is_neutral(value):
-            message = f"{param} is not implemented; leave it out"
+            message = f"{param} is not implemented{reason or '; leave it out'}"
             raise bad_field(param, message, "unsupported_parameter")
 
     return Field(name, {"enum": list(values)} if values else {"type": "null"}, read, _TEXT)
 
 
-def only(name: str, *values: object) -> Field:
+def only(name: str, *values: object, reason: str = "") -> Field:
     """Values of exactly these types: 0 is not false."""
     return neutral(
         name,
         lambda value: any(type(value) is type(one) and value == one for one in values),
         *values,
+        reason=reason,
     )
 
 
@@ -60,6 +68,7 @@ RECORDS = tuple(
         "prompt_cache_retention",
         "service_tier",
         "request_id",
+        "session_id",
     )
 )
 COMMON = (
@@ -90,7 +99,6 @@ CHAT = (
     only("modalities", ["text"]),
     only("audio"),
     only("prediction"),
-    only("reasoning_effort", "none"),
     only("verbosity", "medium"),
     only("web_search_options"),
     only("add_generation_prompt", True),

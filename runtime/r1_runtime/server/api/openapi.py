@@ -10,7 +10,7 @@ from r1_runtime.server.api.chat import CHAT_FIELDS
 from r1_runtime.server.api.completion import COMPLETION_FIELDS
 from r1_runtime.server.api.embeddings import EMBEDDING_FIELDS
 from r1_runtime.server.api.field_table import FieldTable, object_schema
-from r1_runtime.server.api.responses import RESPONSES_FIELDS
+from r1_runtime.server.api.responses_body.body import RESPONSES_FIELDS
 from r1_runtime.server.api.tokenization import DETOKENIZE_FIELDS, TOKENIZE_FIELDS
 
 _POSTS: Mapping[str, tuple[str, FieldTable]] = {
@@ -61,11 +61,16 @@ _CAUSES: Mapping[str, str] = {
 
 
 @lru_cache(maxsize=4)
-def openapi_document(version: str) -> dict[str, Any]:
-    """The document of all endpoints with JSON bodies."""
+def openapi_document(version: str, models: tuple[str, ...]) -> dict[str, Any]:
+    """The document of all endpoints with JSON bodies.
+
+    Args:
+        version: of the server.
+        models: served names.
+    """
     paths: dict[str, Any] = {path: {"get": _operation(path, text)} for path, text in _GETS.items()}
     paths["/v1/models/{name}"]["get"]["parameters"] = [
-        {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+        {"name": "name", "in": "path", "required": True, "schema": {"enum": list(models)}}
     ]
     paths["/metrics"] = {
         "get": {
@@ -76,7 +81,9 @@ def openapi_document(version: str) -> dict[str, Any]:
     schemas: dict[str, Any] = {"Error": _ERROR}
     for path, (text, fields) in _POSTS.items():
         name = "".join(part.capitalize() for part in path.split("/") if part not in ("", "v1"))
-        schemas[f"{name}Request"] = object_schema(fields)
+        schema = schemas[f"{name}Request"] = object_schema(fields)
+        names = [*models] if fields["model"].required else [*models, None]
+        schema["properties"]["model"] = {"description": fields["model"].text, "enum": names}
         reference = {"$ref": f"#/components/schemas/{name}Request"}
         body = {"required": True, "content": {"application/json": {"schema": reference}}}
         paths[path] = {"post": _operation(path, text) | {"requestBody": body}}

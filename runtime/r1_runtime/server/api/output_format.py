@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from r1_runtime.server.api.field_table import Field, flag, listing, nested, string, table
-from r1_runtime.server.api.fields import bad_field
+from r1_runtime.server.api.fields import bad_field, conflict
 from r1_runtime.server.api.generation_request import OutputFormat
 from r1_runtime.server.api.neutral_fields import only
 
@@ -52,7 +52,7 @@ def _read_response_format(value: object, param: str) -> OutputFormat | None:
 
 _CHOICES = listing("choice", string("choice", empty=False), least=1, most=_MAX_CHOICES)
 _GRAMMAR = string("grammar", empty=False, longest=_MAX_BYTES)
-_SCHEMA = Field("json", {"type": ["object", "string"]}, read_schema)
+_SCHEMA = Field("json", {"type": "object"}, read_schema)
 _STRUCTURED = table(
     _SCHEMA,
     string("regex", empty=False, longest=_MAX_BYTES),
@@ -67,9 +67,25 @@ _STRUCTURED = table(
     only("backend", "guidance"),
 )
 _RESPONSE_FORMAT = {
-    "type": "object",
-    "properties": {"type": {"enum": list(_FORMATS)}, "json_schema": {"type": "object"}},
-    "required": ["type"],
+    "anyOf": [
+        {
+            "type": "object",
+            "properties": {"type": {"enum": ["text", "json_object"]}},
+            "required": ["type"],
+        },
+        {
+            "type": "object",
+            "properties": {
+                "type": {"const": "json_schema"},
+                "json_schema": {
+                    "type": "object",
+                    "properties": {"name": {"type": "string"}, "schema": {"type": "object"}},
+                    "required": ["schema"],
+                },
+            },
+            "required": ["type", "json_schema"],
+        },
+    ]
 }
 FIELDS = (
     Field("response_format", _RESPONSE_FORMAT, _read_response_format, "Format of the output."),
@@ -106,5 +122,5 @@ def output_format(values: Mapping[str, Any]) -> OutputFormat | None:
             formats.append(OutputFormat(kind, values[f"guided_{key}"], f"guided_{key}"))
     if len(formats) > 1:
         fields = ", ".join(one.param for one in formats)
-        raise bad_field(formats[1].param, f"only one output format is possible; given: {fields}")
+        raise conflict(formats[1].param, f"only one output format is possible; given: {fields}")
     return formats[0] if formats else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ from r1_runtime.server.api.field_table import (
     table,
     whole,
 )
-from r1_runtime.server.api.fields import as_number, as_whole, bad_field
+from r1_runtime.server.api.fields import as_number, bad_field, conflict
 from r1_runtime.server.api.neutral_fields import STREAM_OPTIONS
 
 _MAX_STOPS = 16
@@ -27,6 +28,7 @@ _MAX_BIASES = 1024
 _MAX_OUTPUTS = 128
 MAX_LOGPROBS = 20
 _MOST = 2**31 - 1
+_TOKEN = re.compile("[0-9]{1,9}")
 
 
 def _stop() -> Field:
@@ -54,9 +56,10 @@ def _logit_bias() -> Field:
             raise bad_field(param, f"{param} may have at most {_MAX_BIASES} tokens")
         biases = {}
         for key, bias in value.items():
-            token, amount = as_whole(key), as_number(bias)
-            if token is None or not 0 <= token <= _MOST:
+            amount = as_number(bias)
+            if not _TOKEN.fullmatch(key):
                 raise bad_field(param, f"{param} has the key {key[:40]!r}; keys are token numbers")
+            token = int(key)
             if amount is None or not -100 <= amount <= 100:
                 raise bad_field(param, f"{param}.{token} must be a number between -100 and 100")
             biases[token] = amount
@@ -66,7 +69,7 @@ def _logit_bias() -> Field:
     schema = {
         "type": "object",
         "additionalProperties": values,
-        "propertyNames": {"pattern": "^[0-9]+$"},
+        "propertyNames": {"pattern": f"^{_TOKEN.pattern}$"},
         "maxProperties": _MAX_BIASES,
     }
     return Field("logit_bias", schema, read, "Addend to the logit of each token number.")
@@ -129,9 +132,13 @@ SAMPLING = (
 
 
 def sampling_params(
-    values: Mapping[str, Any], defaults: GenerationDefaults, max_tokens: int, logprobs: int | None
+    values: Mapping[str, Any],
+    defaults: GenerationDefaults,
+    max_tokens: int,
+    logprobs: int | None,
+    limit: str = "max_tokens",
 ) -> SamplingParams:
-    """The parameters of every output of a request.
+    """The parameters of every output of a request; errors call its limit of tokens `limit`.
 
     Raises:
         RequestError: 400: min_tokens is above max_tokens.
@@ -142,7 +149,7 @@ def sampling_params(
 
     min_tokens = given("min_tokens", 0)
     if min_tokens > max_tokens:
-        raise bad_field("min_tokens", f"min_tokens must be at most max_tokens, {max_tokens}")
+        raise conflict("min_tokens", f"min_tokens must be at most {limit}, {max_tokens}")
     return SamplingParams(
         max_tokens=max_tokens,
         min_tokens=min_tokens,
@@ -154,8 +161,8 @@ def sampling_params(
         stop=given("stop", ()),
         stop_token_ids=given("stop_token_ids", ()),
         ignore_eos=given("ignore_eos", False),
-        presence_penalty=given("presence_penalty", 0.0),
-        frequency_penalty=given("frequency_penalty", 0.0),
+        presence_penalty=given("presence_penalty", defaults.presence_penalty),
+        frequency_penalty=given("frequency_penalty", defaults.frequency_penalty),
         repetition_penalty=given("repetition_penalty", defaults.repetition_penalty),
         logit_bias=given("logit_bias", ()),
         logprobs=logprobs,
@@ -171,7 +178,7 @@ def token_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     scored = values.get("prompt_logprobs") is not None
     if scored and values.get("stream"):
-        raise bad_field("prompt_logprobs", "prompt_logprobs is not available in a stream")
+        raise conflict("prompt_logprobs", "prompt_logprobs is not available in a stream")
     return {"token_ids": bool(values.get("return_token_ids")), "prompt_logprobs": scored}
 
 
@@ -183,8 +190,8 @@ def stream_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     stream = bool(values.get("stream"))
     options = values.get("stream_options")
-    if options is not None and not stream:
-        raise bad_field("stream_options", "stream_options needs stream: true")
+    if options and not stream:
+        raise conflict("stream_options", "stream_options needs stream: true")
     options = options or {}
     continuous = bool(options.get("continuous_usage_stats"))
     return {

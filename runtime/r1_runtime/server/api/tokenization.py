@@ -18,7 +18,7 @@ from r1_runtime.server.api.field_table import (
     table,
     whole,
 )
-from r1_runtime.server.api.fields import bad_field
+from r1_runtime.server.api.fields import conflict
 from r1_runtime.server.api.generation_request import Prompt, ToolRequest
 from r1_runtime.server.api.messages import MESSAGES_SCHEMA, parse_messages
 from r1_runtime.server.api.neutral_fields import only
@@ -64,7 +64,7 @@ def parse_tokenize(body: object) -> TokenizeRequest:
     """Parse a body. Raises RequestError (400), naming the field."""
     values = read_fields(body, TOKENIZE_FIELDS)
     if ("prompt" in values) == ("messages" in values):
-        raise bad_field("prompt", "prompt or messages is required, and not both")
+        raise conflict("prompt", "prompt or messages is required, and not both")
     return TokenizeRequest(
         values.get("model"),
         Prompt(messages=values.get("messages"), text=values.get("prompt")),

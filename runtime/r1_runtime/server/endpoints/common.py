@@ -8,15 +8,15 @@ from typing import Any, TypeVar
 
 import orjson
 from aiohttp import HttpVersion11, web
-from aiohttp.http_exceptions import ContentEncodingError, PayloadEncodingError
 
 from r1_runtime.errors import RequestError
+from r1_runtime.server.api.json_body import read_json
+from r1_runtime.server.endpoints.content_encoding import content_encoding, decoded
 from r1_runtime.server.http_errors import error_object
 from r1_runtime.server.service import Service
 
 SERVICE = web.AppKey("service", Service)
 _INLINE_BYTES = 64 * 2**10  # bodies up to here are parsed in the event loop
-_ENCODINGS = frozenset({"identity", "gzip", "deflate"})
 _T = TypeVar("_T")
 
 
@@ -35,6 +35,20 @@ def error_response(error: RequestError) -> web.Response:
     return json_response(error_object(error), error.status, headers)
 
 
+def renamed(error: RequestError, name: str, field: str) -> RequestError:
+    """An error of the field `name`, under the name `field` that it has in this endpoint's body."""
+    if error.param != name:
+        return error
+    return RequestError(
+        str(error).replace(name, field, 1),
+        status=error.status,
+        kind=error.kind,
+        param=field,
+        code=error.code,
+        retry_after=error.retry_after,
+    )
+
+
 async def answer_expect(request: web.Request) -> web.StreamResponse | None:
     """The interim response to `Expect: 100-continue`; aiohttp rejects others in plain text."""
     if request.headers["Expect"].strip().lower() != "100-continue":
@@ -48,41 +62,22 @@ async def answer_expect(request: web.Request) -> web.StreamResponse | None:
 
 
 async def parsed_body(request: web.Request, parse: Callable[[object], _T]) -> tuple[_T, int]:
-    """The parsed body and its size in bytes; a long body is parsed outside of the event loop.
+    """The parsed body and its decompressed size in bytes. A long or compressed body is parsed outside of
+    the event loop.
 
     Raises:
         RequestError: 400: no JSON, an invalid field, or not encoded as it says; 415.
     """
-    body = await _read(request)
-    size = len(body)
-    work = partial(_parse, body, parse)
-    if size > _INLINE_BYTES:
-        return await request.app[SERVICE].threads.run(size, work), size
-    return work(), size
+    encoding = content_encoding(request.headers.getall("Content-Encoding", []))
+    body = await request.read()
+    work = partial(_parse, body, encoding, parse, request.content_type)
+    if len(body) > _INLINE_BYTES or encoding != "identity":
+        return await request.app[SERVICE].threads.run(len(body), work)
+    return work()
 
 
-async def _read(request: web.Request) -> bytes:
-    """The decompressed request body."""
-    header = ",".join(request.headers.getall("Content-Encoding", []))
-    encoding = header.strip().lower() or "identity"
-    if encoding not in _ENCODINGS:
-        raise RequestError(
-            f"Content-Encoding {encoding[:40]!r} is not supported; use one of "
-            f"{', '.join(sorted(_ENCODINGS))}",
-            status=415,
-            param="Content-Encoding",
-        )
-    try:
-        return await request.read()
-    except (web.RequestPayloadError, PayloadEncodingError, ContentEncodingError) as error:
-        raise RequestError(
-            f"the body cannot be decoded with Content-Encoding {encoding}", param="Content-Encoding"
-        ) from error
-
-
-def _parse(body: bytes, parse: Callable[[object], _T]) -> _T:
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"the body is not JSON: {error}") from error
-    return parse(value)
+def _parse(
+    body: bytes, encoding: str, parse: Callable[[object], _T], content_type: str
+) -> tuple[_T, int]:
+    plain = decoded(body, encoding)
+    return parse(read_json(plain, content_type)), len(plain)

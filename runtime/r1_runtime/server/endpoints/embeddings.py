@@ -14,7 +14,7 @@ from r1_runtime.engine.pooling import unit
 from r1_runtime.errors import RequestError
 from r1_runtime.server.api.embeddings import EmbeddingRequest, parse_embeddings
 from r1_runtime.server.api.generation_request import parse_priority
-from r1_runtime.server.endpoints.common import SERVICE, json_response, parsed_body
+from r1_runtime.server.endpoints.common import SERVICE, json_response, parsed_body, renamed
 from r1_runtime.server.service import Generation, Service, failure_of
 
 Vector = NDArray[np.float32]
@@ -29,7 +29,7 @@ async def embeddings(request: web.Request) -> web.Response:
     try:
         generation = await service.admit(wanted, "embd-", size)
     except RequestError as error:
-        raise _naming_input(error) from error
+        raise renamed(error, "prompt", "input") from error
     try:
         vectors = await _vectors(service, generation)
         tokens = sum(len(output.prompt) for output in generation.prepared)
@@ -51,6 +51,7 @@ def _check_dimensions(parsed: EmbeddingRequest, hidden_size: int) -> None:
         raise RequestError(
             f"dimensions must be at most {hidden_size}, the size of this model's vectors",
             param="dimensions",
+            code="conflicting_parameters",
         )
 
 
@@ -74,17 +75,3 @@ def _object(index: int, vector: Vector, parsed: EmbeddingRequest) -> dict[str, A
     if parsed.base64:
         value = base64.b64encode(vector.astype("<f4").tobytes()).decode()
     return {"object": "embedding", "index": index, "embedding": value}
-
-
-def _naming_input(error: RequestError) -> RequestError:
-    """An error of a prompt, under the name that it has in this body."""
-    if error.param != "prompt":
-        return error
-    return RequestError(
-        str(error).replace("prompt", "input", 1),
-        status=error.status,
-        kind=error.kind,
-        param="input",
-        code=error.code,
-        retry_after=error.retry_after,
-    )

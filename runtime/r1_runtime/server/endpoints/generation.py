@@ -13,12 +13,13 @@ from functools import partial
 
 from aiohttp import web
 
+from r1_runtime.errors import RequestError
 from r1_runtime.output_parsing.delta import PlainText
 from r1_runtime.server.api.chat import parse_chat
 from r1_runtime.server.api.completion import parse_completion
 from r1_runtime.server.api.generation_request import GenerationRequest, parse_priority
-from r1_runtime.server.api.responses import ResponsesRequest, parse_responses
-from r1_runtime.server.endpoints.common import SERVICE, json_response, parsed_body
+from r1_runtime.server.api.responses_body.body import ResponsesRequest, parse_responses
+from r1_runtime.server.endpoints.common import SERVICE, json_response, parsed_body, renamed
 from r1_runtime.server.output.builder import Head, ResponseBuilder
 from r1_runtime.server.output.chat import ChatBuilder
 from r1_runtime.server.output.completion import CompletionBuilder
@@ -67,7 +68,21 @@ async def responses(request: web.Request) -> web.StreamResponse:
     parse = partial(parse_responses, defaults=service.defaults)
     parsed, size = await parsed_body(request, parse)
     generation = replace(parsed.generation, priority=priority)
-    return await _generate(request, generation, size, "resp_", partial(_responses_builder, parsed))
+    build = partial(_responses_builder, parsed)
+    try:
+        return await _generate(request, generation, size, "resp_", build)
+    except RequestError as error:
+        raise renamed(error, "messages", "input") from error
+
+
+async def stored_response(request: web.Request) -> web.StreamResponse:
+    """Responses are not stored, so none can be retrieved, continued or deleted."""
+    raise RequestError(
+        "responses are not stored: send the whole conversation as input of a new request",
+        status=404,
+        param="response_id",
+        code="response_not_found",
+    )
 
 
 def _responses_builder(
@@ -92,7 +107,10 @@ async def _generate(
     generation = await service.admit(parsed, prefix, size)
     try:
         lengths = [len(output.prompt) for output in generation.prepared]
-        usage = UsageCounter(lengths, parsed.n, counts_output=not parsed.no_output)
+        reasoning = [output.reasoning for output in generation.prepared if output.reasoning]
+        usage = UsageCounter(
+            lengths, parsed.n, counts_output=not parsed.no_output, reasoning=reasoning
+        )
         builder = build(generation, parsed)
         if parsed.stream:
             return await write_stream(request, service, generation, builder, usage)

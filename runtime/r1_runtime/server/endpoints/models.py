@@ -60,7 +60,9 @@ async def detokenize(request: web.Request) -> web.Response:
     model = service.loaded()
     if max(wanted.tokens, default=0) >= model.limits.vocabulary:
         raise RequestError(
-            f"tokens has a token number of {model.limits.vocabulary} or more", param="tokens"
+            f"tokens has a token number of {model.limits.vocabulary} or more",
+            param="tokens",
+            code="token_out_of_range",
         )
     text = await service.threads.run(size, partial(model.tokenizer.decode_all, wanted.tokens))
     return json_response({"prompt": text})

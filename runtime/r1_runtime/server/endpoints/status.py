@@ -70,4 +70,4 @@ async def openapi(request: web.Request) -> web.Response:
     # Imported by the first request for it: serving needs no document.
     from r1_runtime.server.api.openapi import openapi_document
 
-    return json_response(openapi_document(package_version()))
+    return json_response(openapi_document(package_version(), request.app[SERVICE].names))

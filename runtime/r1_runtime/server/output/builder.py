@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from r1_runtime.engine.messages import Output
 from r1_runtime.server.output.usage import UsageCounter
+
+
+def call_id() -> str:
+    """A new identifier of a tool call."""
+    return f"call_{uuid.uuid4().hex[:24]}"
 
 
 @dataclass(frozen=True, slots=True)

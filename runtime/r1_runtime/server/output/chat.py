@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from r1_runtime.engine.messages import Output
 from r1_runtime.engine.sequence import Finish
 from r1_runtime.output_parsing.delta import Delta, OutputParser, ToolCallDelta
 from r1_runtime.server.api.generation_request import GenerationRequest
-from r1_runtime.server.output.builder import Event, Head
+from r1_runtime.server.output.builder import Event, Head, call_id
 from r1_runtime.server.output.logprobs import TokenText, chat_logprobs, prompt_logprobs
+from r1_runtime.server.output.parsed_output import parsed_output
 from r1_runtime.server.output.usage import UsageCounter
 
 _CHUNK = "chat.completion.chunk"
-
-
-def call_id() -> str:
-    """A new identifier of a tool call."""
-    return f"call_{uuid.uuid4().hex[:24]}"
 
 
 class ChatBuilder:
@@ -88,15 +82,7 @@ class ChatBuilder:
 
     def _parsed(self, index: int, output: Output) -> Delta:
         """The new parts of the message."""
-        parser = self._parsers[index]
-        delta = parser.push(output.text)
-        if output.finish is not None:
-            delta += parser.finish()
-        tools = self._request.tools
-        if tools is not None and not tools.parallel:
-            delta = replace(delta, calls=tuple(call for call in delta.calls if call.index == 0))
-        if not self._request.include_reasoning:
-            delta = replace(delta, reasoning="")
+        delta = parsed_output(self._parsers[index], output, self._request)
         if delta.calls:
             self._called.add(index)
         return delta

@@ -76,6 +76,36 @@ def test_generation_config_gives_the_defaults_of_requests(folder: Path) -> None:
     )
 
 
+def test_ignored_fields_of_generation_config_are_logged_once(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ignored = {"do_sample": False, "num_beams": 4, "bad_words_ids": [[5]], "x" * 90: "\n"}
+    silent = {
+        "temperature": 0.6,
+        "top_k": None,
+        "transformers_version": "5.0",
+        "length_penalty": 1.0,
+    }
+    (folder / "generation_config.json").write_text(json.dumps(ignored | silent))
+    read_generation_defaults(folder)
+    (record,) = caplog.records
+    message = record.getMessage()
+    assert "bad_words_ids=[[5]], do_sample=False, num_beams=4" in message
+    assert "\n" not in message
+    assert not any(
+        name in message for name in ("temperature", "top_k", "version", "length_penalty")
+    )
+
+
+def test_generation_config_without_further_fields_logs_nothing(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fields = {"do_sample": True, "eos_token_id": 1, "presence_penalty": 0.5}
+    (folder / "generation_config.json").write_text(json.dumps(fields))
+    assert read_generation_defaults(folder).presence_penalty == 0.5
+    assert not caplog.records
+
+
 def remove(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).unlink()
 
@@ -87,6 +117,22 @@ def truncate(name: str) -> Callable[[Path], None]:
     return cut
 
 
+def empty(name: str) -> Callable[[Path], None]:
+    def cut(folder: Path) -> None:
+        (folder / name).write_bytes(b"")
+
+    return cut
+
+
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def file_instead(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("weights")
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -94,7 +140,10 @@ def truncate(name: str) -> Callable[[Path], None]:
         (remove("model.safetensors"), "no \\*.safetensors file"),
         (truncate("config.json"), "not readable as JSON"),
         (truncate("model.safetensors"), "not a readable safetensors file"),
-        (shutil.rmtree, "no such folder"),
+        (empty("model.safetensors"), "not a readable safetensors file .* empty"),
+        (pickled, "pytorch_model.bin has another format.* Fix: convert the weights"),
+        (shutil.rmtree, "no such folder.* Fix: mount or download"),
+        (file_instead, "neither a folder nor a \\*.gguf file"),
     ],
 )
 def test_missing_and_broken_files_are_named(
@@ -143,7 +192,7 @@ def test_a_sharded_checkpoint_opens_by_its_index(folder: Path, tiny_checkpoint: 
 )
 def test_a_damaged_shard_index_is_named(folder: Path, text: str) -> None:
     (folder / "model.safetensors.index.json").write_text(text)
-    with pytest.raises(ModelLoadError, match="not a readable shard index"):
+    with pytest.raises(ModelLoadError, match=r"index\.json: not (a readable shard index|.*JSON)"):
         open_checkpoint(folder)
 
 

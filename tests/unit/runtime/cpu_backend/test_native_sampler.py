@@ -11,7 +11,7 @@ from memory_checkpoint import MemoryCheckpoint, description, grouped
 from paged_steps import Row, step_plan
 from r1_runtime.backends.cpu.backend import CpuBackend
 from r1_runtime.backends.reference.sampler import sample_rows
-from r1_runtime.backends.sampling_plan import SamplingPlan, greedy_plan
+from r1_runtime.backends.sampling_plan import NO_LOGPROB, SamplingPlan, greedy_plan
 from r1_runtime.backends.step_plan import StepResult
 
 ROWS = 24
@@ -73,6 +73,38 @@ def test_the_native_sampler_takes_the_specified_tokens(
             np.testing.assert_allclose(
                 result.top_logprobs[row], expected.top_logprobs[row], atol=1e-5
             )
+
+
+@pytest.mark.parametrize("scale", [0.02, 1.0, 30.0], ids=["flat", "as drawn", "peaked"])
+def test_the_native_sampler_takes_the_specified_tokens_of_a_large_vocabulary(scale: float) -> None:
+    vocabulary = 5003
+    checkpoint = MemoryCheckpoint(description(grouped(), vocab_size=vocabulary))
+    checkpoint.weights["lm_head.weight"] *= scale
+    native = CpuBackend(checkpoint, blocks=4, block_size=16)
+    random = np.random.default_rng(11)
+    # Equal logits: each token of the second half has the weights of one of the first.
+    half = vocabulary // 2
+    checkpoint.weights["lm_head.weight"][half : 2 * half] = checkpoint.weights["lm_head.weight"][
+        :half
+    ]
+    ties = CpuBackend(checkpoint, blocks=4, block_size=16)
+    for model in (native, ties):
+        for _ in range(6):
+            sampling = drawing(
+                temperatures=random.choice([0.3, 0.8, 1.5], ROWS).astype(np.float32),
+                top_p=random.choice([0.02, 0.5, 0.95, 0.999, 1], ROWS).astype(np.float32),
+                top_k=random.choice([0, 0, 1, 7, 40, 255, 1000], ROWS).astype(np.int32),
+                min_p=random.choice([0, 0.05, 0.9], ROWS).astype(np.float32),
+                seeds=random.integers(0, 2**63, ROWS).astype(np.uint64),
+            )
+            result, expected = both(model, sampling)
+            np.testing.assert_array_equal(result.tokens, expected.tokens)
+
+
+def test_a_row_whose_logprob_nobody_reads_draws_the_same_token(native: CpuBackend) -> None:
+    sampling = drawing(top_p=floats(0.9))
+    silent = replace(sampling, top_counts=np.full(ROWS, NO_LOGPROB, np.int32))
+    np.testing.assert_array_equal(both(native, silent)[0].tokens, both(native, sampling)[0].tokens)
 
 
 def test_the_native_sampler_applies_adjustments_and_masks_as_specified(native: CpuBackend) -> None:

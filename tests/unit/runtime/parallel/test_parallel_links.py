@@ -11,6 +11,9 @@ from contextlib import closing, suppress
 import pytest
 
 from r1_common import listen
+from r1_runtime.backends.parallel import refusal
+from r1_runtime.backends.parallel.group import RankGroup
+from r1_runtime.backends.parallel.layout import ParallelLayout
 from r1_runtime.backends.parallel.leader import Ranks
 from r1_runtime.backends.parallel.link import (
     Link,
@@ -19,7 +22,8 @@ from r1_runtime.backends.parallel.link import (
     read_message,
     write_message,
 )
-from r1_runtime.errors import RankLostError
+from r1_runtime.backends.parallel.worker import connect
+from r1_runtime.errors import OptionError, RankLostError
 
 Ends = tuple[socket.socket, socket.socket]
 
@@ -123,6 +127,79 @@ def test_ranks_that_do_not_connect_in_time_are_named() -> None:
         Ranks(3, {}, lambda _: None).accept(listeners, 0.3)
     for each in listeners:
         each.close()
+
+
+@pytest.fixture
+def leader_port(monkeypatch: pytest.MonkeyPatch) -> int:
+    listeners = listen.bind("127.0.0.1", 0)
+    port = listen.port_of(listeners)
+    for each in listeners:
+        each.close()
+    monkeypatch.setattr(refusal, "LEADER_PORT", port)
+    return port
+
+
+def pod(number: int) -> RankGroup:
+    return RankGroup(ParallelLayout(1, 3), pods=3, pod=number, leader="127.0.0.1")
+
+
+REFUSED = OptionError("memory: too little. Fix: more.")
+
+
+def test_a_refusal_reaches_every_rank_and_no_other_client(leader_port: int) -> None:
+    telling = threading.Thread(target=refusal.refuse_start, args=(pod(0), REFUSED, 20))
+    telling.start()
+    stranger = connect("127.0.0.1", leader_port, 10)
+    stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    for rank in (2, 1):
+        with closing(connect("127.0.0.1", leader_port, 10)) as connection:
+            write_message(connection, Message(MessageKind.HELLO, str(rank).encode()))
+            message = read_message(connection)
+        assert message.kind is MessageKind.REFUSED
+        assert message.text == "OptionError: memory: too little. Fix: more."
+    telling.join(10)
+    assert not telling.is_alive(), "no rank is missing any more"
+    stranger.close()
+
+
+def test_a_pod_that_does_not_start_ends_the_leader_before_all_have_connected(
+    leader_port: int,
+) -> None:
+    telling = threading.Thread(target=refusal.refuse_start, args=(pod(2), REFUSED, 20))
+    telling.start()
+    listeners = listen.bind("127.0.0.1", leader_port)
+    for each in listeners:
+        each.listen()
+    reported: list[RankLostError] = []
+    ranks = Ranks(3, {}, reported.append)
+    with pytest.raises(RankLostError, match="rank 2 of 3 is lost: OptionError: memory"):
+        ranks.accept(listeners, 20)
+    assert len(reported) == 1
+    ranks.close(reported[0])
+    telling.join(10)
+    assert not telling.is_alive()
+    for each in listeners:
+        each.close()
+
+
+def test_a_loss_at_the_start_is_the_message_of_the_other_ranks() -> None:
+    listeners = listen.bind("127.0.0.1", 0)
+    for each in listeners:
+        each.listen()
+    with closing(connect("127.0.0.1", listen.port_of(listeners), 10)) as connection:
+        write_message(connection, Message(MessageKind.HELLO, b"1"))
+        ranks = Ranks(2, {}, lambda _: None)
+        ranks.accept(listeners, 10)
+        ranks.close(RankLostError("ranks: rank 3 is lost"))
+        while (message := read_message(connection)).kind is MessageKind.HEARTBEAT:
+            pass
+    assert (message.kind, message.text) == (MessageKind.FAILED, "ranks: rank 3 is lost")
+    for each in listeners:
+        each.close()
+
+
+def test_a_single_pod_informs_no_one() -> None:
+    refusal.refuse_start(RankGroup(ParallelLayout(2, 1)), REFUSED)
 
 
 def test_the_first_of_several_losses_is_the_reported_one() -> None:

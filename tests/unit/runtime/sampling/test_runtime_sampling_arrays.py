@@ -9,7 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1_runtime.backends.reference.sampler import sample_rows
-from r1_runtime.engine.sampling_arrays import SamplingRow, SequenceSampling, build_sampling_plan
+from r1_runtime.engine.sampling_arrays import (
+    SamplingPlans,
+    SamplingRow,
+    SequenceSampling,
+    build_sampling_plan,
+)
 from r1_runtime.engine.sampling_params import SamplingParams
 
 END = 0
@@ -98,3 +103,18 @@ def test_rows_with_and_without_masks_and_targets_are_one_plan() -> None:
     result = sample_rows(np.zeros((4, VOCABULARY), np.float32), plan)
     assert result.tokens[[0, 2, 3]].tolist() == [5, 7, 3]
     assert [len(top) for top in result.top_tokens] == [0, 0, 1, 0]
+
+
+def test_a_plan_is_kept_while_the_same_sequences_draw_and_follows_their_positions() -> None:
+    states = [SequenceSampling(SamplingParams(temperature=0.8, seed=seed), 4) for seed in (1, 2)]
+    plans = SamplingPlans()
+    first = plans.plan([SamplingRow(state, 4) for state in states])
+    second = plans.plan([SamplingRow(state, 5) for state in states])
+    assert second is first
+    np.testing.assert_array_equal(second.counters, [5, 5])
+    np.testing.assert_array_equal(second.seeds, [1, 2])
+    alone = plans.plan([SamplingRow(states[1], 6)])
+    np.testing.assert_array_equal(alone.seeds, [2])
+    scored = plans.plan([SamplingRow(states[1], 7, target=3)])
+    np.testing.assert_array_equal(scored.targets, [3])
+    assert plans.plan([SamplingRow(states[1], 7)]).targets.tolist() == [-1]

@@ -239,6 +239,35 @@ def test_device_claims_reach_the_pod(kind: str, resource: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "spec",
+    [
+        {"resources": {"limits": {"nvidia.com/gpu": 1}}},
+        {"template": {"spec": {"containers": [engine({"amd.com/gpu": 4})]}}},
+        {"template": CLAIM},
+    ],
+    ids=["resources", "template", "claim"],
+)
+def test_an_engine_that_requests_accelerators_gets_the_gpu_image(spec: Json, resource: Any) -> None:
+    def image(spec: Json, defaults: Defaults) -> str:
+        made = pod_of(resource, {"engine": {}, "model": {}, **spec}, "Bundled", defaults)
+        return str(made["containers"][0]["image"])
+
+    site = replace(SITE, runtime_gpu_image="runtime-cuda:1")
+    assert image(spec, site) == "runtime-cuda:1"
+    assert image(spec, SITE) == "runtime:1", "one image for all where the site has no other"
+    assert image({}, site) == "runtime:1"
+    assert image({**spec, "engine": {"image": "own:1"}}, site) == "own:1"
+
+
+def test_a_sidecars_gpu_gives_the_engine_no_gpu_image(resource: Any) -> None:
+    side = {"name": "side", "image": "x", "resources": {"limits": {"nvidia.com/gpu": 1}}}
+    site = replace(SITE, runtime_gpu_image="runtime-cuda:1")
+    template = {"spec": {"containers": [{"name": "engine"}, side]}}
+    made = pod_of(resource, {"engine": {}, "model": {}, "template": template}, "Bundled", site)
+    assert made["containers"][0]["image"] == "runtime:1"
+
+
+@pytest.mark.parametrize(
     ("template", "why"), [(CLAIM, "ResourceClaim"), ({"spec": {"nodeSelector": {}}}, "none")]
 )
 def test_a_budget_of_what_cannot_be_counted_is_refused(

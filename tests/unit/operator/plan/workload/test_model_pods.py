@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from r1_operator.api.fields.parsing import Invalid
 from r1_operator.api.v1 import R1Inference
 from r1_operator.plan.problem import Unplannable
 from r1_operator.plan.snapshot import Defaults
@@ -61,6 +62,37 @@ def test_runtime_options_reach_the_bundled_runtime(resource: Any, defaults: Defa
     ):
         assert fragment in text
     assert text.endswith("--seed 7")
+
+
+def test_techniques_reach_the_bundled_runtime_as_options(resource: Any, defaults: Defaults) -> None:
+    runtime = {
+        "quantization": {"weights": "Int4"},
+        "cache": {"dtype": "Float16", "prefixCaching": "Disabled"},
+        "speculation": {"type": "NGram", "maxDrafts": 2},
+    }
+    text = words(resource({"runtime": runtime, "engine": {"args": ["--threads=1"]}}), defaults)
+    assert text.endswith(
+        "--quantization int4 --kv-cache-dtype float16 --no-prefix-caching "
+        "--speculation ngram --max-drafts 2 --threads=1"
+    )
+
+
+def test_techniques_at_their_defaults_add_no_option_but_the_cache_dtype(
+    resource: Any, defaults: Defaults
+) -> None:
+    plain = words(resource({}), defaults)
+    runtime = {"quantization": {"weights": "Stored"}, "speculation": {"type": "None"}}
+    assert words(resource({"runtime": runtime}), defaults) == plain
+    assert words(resource({"runtime": {"cache": {}}}), defaults) == plain + " --kv-cache-dtype auto"
+
+
+@pytest.mark.parametrize("name", ["quantization", "cache", "speculation"])
+def test_techniques_of_the_bundled_runtime_are_refused_for_other_engines(
+    name: str, resource: Any
+) -> None:
+    spec = {"engine": {"type": "vLLM", "image": "x"}, "model": VOLUME, "runtime": {name: {}}}
+    with pytest.raises(Invalid, match=r"spec\.runtime.*unless engine.type is Bundled"):
+        resource(spec)
 
 
 def test_vllm_gets_its_own_words(resource: Any, defaults: Defaults) -> None:

@@ -1,0 +1,1 @@
+"""What the benchmark measures, one subject per module; each yields rows."""

@@ -1,0 +1,1 @@
+"""What each sparse or quantised technique costs and saves: `make bench-sparsity`."""

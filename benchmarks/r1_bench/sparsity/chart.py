@@ -1,0 +1,69 @@
+"""Picture: quality lost against CPU time, one dot a technique, with the frontier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from r1_bench.sparsity.row import SparsityRow
+
+_KEPT, _MISSED = "#1f77b4", "#d62728"
+_LEAST = 0.01  # percent: smaller losses, and gains, are drawn here
+
+
+def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points that no other point beats in both values, by the first value. Smaller is better."""
+    best: list[tuple[float, float]] = []
+    for point in sorted(points):
+        if not best or point[1] < best[-1][1]:
+            best.append(point)
+    return best
+
+
+def draw(rows: Sequence[SparsityRow], path: Path, title: str) -> None:
+    """Write the picture as PNG. Rows without a loss and a time are left out; exact ones have loss 0."""
+    figure = Figure(figsize=(10, 6), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    shown = [(row, _loss(row), row.decode_ratio) for row in rows]
+    points = [
+        (time, max(loss, _LEAST), row) for row, loss, time in shown if time and loss is not None
+    ]
+    for time, loss, row in points:
+        color = _MISSED if row.missed else _KEPT
+        low, high = row.interval or (loss, loss)
+        ends = ([loss - min(loss, max(low, _LEAST))], [max(high, loss) - loss])
+        axes.errorbar(time, loss, yerr=ends, fmt="o", color=color, capsize=3, linewidth=1)
+    _label(axes, [(time, loss, row.name) for time, loss, row in points])
+    edge = frontier([(1.0, _LEAST), *((time, loss) for time, loss, _ in points)])
+    axes.step(
+        *zip(*edge, strict=True), where="post", color="#7f7f7f", linestyle="--", label="frontier"
+    )
+    axes.plot(1.0, _LEAST, "s", color="black", label="dense float32")
+    axes.plot([], [], "o", color=_KEPT, label="keeps its limits")
+    axes.plot([], [], "o", color=_MISSED, label="misses a limit")
+    axes.set_yscale("log")
+    axes.set_xlabel("CPU time per output token, share of the baseline (less is better)")
+    axes.set_ylabel(f"perplexity lost, % (at least {_LEAST} drawn)")
+    axes.set_title(title)
+    axes.grid(alpha=0.25, which="both")
+    axes.legend(fontsize=8, loc="upper right", frameon=False)
+    figure.savefig(path)
+
+
+def _loss(row: SparsityRow) -> float | None:
+    if row.loss is None and row.same_text == 1:
+        return 0.0
+    return row.loss
+
+
+def _label(axes: object, points: Sequence[tuple[float, float, str]]) -> None:
+    """Names beside the dots; those of the same height alternate above and below."""
+    for number, (time, loss, name) in enumerate(sorted(points)):
+        axes.annotate(  # type: ignore[attr-defined]
+            name, (time, loss), xytext=(5, 6 if number % 2 else -12),
+            textcoords="offset points", fontsize=8,
+        )  # fmt: skip

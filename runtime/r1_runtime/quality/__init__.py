@@ -1,0 +1,1 @@
+"""Quality of a served configuration: perplexity, retrieval, questions, and agreement with another."""

@@ -1,0 +1,1 @@
+"""Evaluation texts and items from the documentation on a Debian machine."""

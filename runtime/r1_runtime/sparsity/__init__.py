@@ -1,0 +1,1 @@
+"""Sparse attention: which parts of the cache a token reads. The native kernels follow these policies."""
