@@ -227,7 +227,13 @@ def _declare_experts(library: ctypes.CDLL) -> None:
     }
     for name, types in arguments.items():
         getattr(library, name).argtypes = types
-    for name in ("r1_set_expert_gate", "r1_set_tiering", "r1_expert_uses", "r1_expert_totals", "r1_evict_experts"):
+    for name in (
+        "r1_set_expert_gate",
+        "r1_set_tiering",
+        "r1_expert_uses",
+        "r1_expert_totals",
+        "r1_evict_experts",
+    ):
         getattr(library, name).restype = None
 
 
