@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from r1_runtime.backends.reference.decoder_layer import DecoderLayer
 from r1_runtime.backends.reference.loading import load_network
 from r1_runtime.backends.reference.modules import SwiGLU
 from r1_runtime.backends.reference.network import Network
@@ -41,7 +42,6 @@ from r1_runtime.conversion.checkpoint_folder import (
 from r1_runtime.conversion.expert_budget import calibrate
 from r1_runtime.conversion.neuron_groups import NeuronGroups, group_neurons
 from r1_runtime.conversion.router_fit import contribution_energy, dropped_error, fit_router
-from r1_runtime.conversion.sensitivity import output_metrics
 from r1_runtime.conversion.text import fitting_texts, token_windows
 from r1_runtime.errors import ModelLoadError
 from r1_runtime.server.options import resolve_model
@@ -53,7 +53,6 @@ _log = logging.getLogger("r1_runtime.conversion")
 _WINDOW = 512
 _GROUPING_TOKENS = 3072  # that the clusters see; more change them little
 _ERROR_TOKENS = 1024
-_METRIC_WINDOWS = 6  # windows whose gradients are computed
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ class FittedLayer:
         groups: of the neurons.
         router: [experts, hidden].
         logits: [sample, experts] of the router on a sample of the text.
-        errors: [experts + 1] divergence that k experts add to the output, in nats per token.
+        errors: [experts + 1] relative error of the residual stream with k experts.
     """
 
     groups: NeuronGroups
@@ -99,18 +98,13 @@ class FittedLayer:
 
 
 def fit_layers(
-    network: Network,
-    windows: Tensor,
-    metrics: Tensor,
-    settings: Settings,
-    store: Path | None = None,
+    network: Network, windows: Tensor, settings: Settings, store: Path | None = None
 ) -> Iterator[FittedLayer]:
     """Fit each layer on the activations of the dense network.
 
     Args:
         network: dense, float32.
         windows: [windows, length] tokens.
-        metrics: [layers, hidden, hidden] of `output_metrics`.
         settings: of the fit.
         store: folder of finished layers; read and written.
     """
@@ -127,21 +121,19 @@ def fit_layers(
             x = x + layer.mlp.down_proj(inner)
             fitted = _stored(store, index)
             if fitted is None:
-                fitted = _fit_layer(
-                    metrics[index] @ layer.mlp.down_proj.weight,
-                    normed.flatten(0, 1),
-                    inner.flatten(0, 1),
-                    settings,
-                )
+                fitted = _fit_layer(layer, normed.flatten(0, 1), inner.flatten(0, 1), x, settings)
                 _keep(store, index, fitted)
             half = fitted.errors[settings.experts // 2]
             seconds = time.process_time() - started
-            _log.info("layer %d: divergence %.5f with half, %.0f CPU s", index, half, seconds)
+            _log.info("layer %d: error %.4f with half, %.0f CPU s", index, half, seconds)
             yield fitted
 
 
-def _fit_layer(down: Tensor, x: Tensor, inner: Tensor, settings: Settings) -> FittedLayer:
-    """Fit one layer on inputs [T, hidden] and neuron values; `down` is in the output's metric."""
+def _fit_layer(
+    layer: DecoderLayer, x: Tensor, inner: Tensor, after: Tensor, settings: Settings
+) -> FittedLayer:
+    assert isinstance(layer.mlp, SwiGLU)  # noqa: S101
+    down = layer.mlp.down_proj.weight
     every = -(-len(inner) // _GROUPING_TOKENS)
     activity = inner[::every].abs() * down.norm(dim=0)
     groups = group_neurons(activity, settings.shared, settings.experts, settings.seed)
@@ -150,20 +142,10 @@ def _fit_layer(down: Tensor, x: Tensor, inner: Tensor, settings: Settings) -> Fi
         router = fit_router(x.clone(), energy.clone(), settings.steps, settings.seed)
     sample = slice(None, None, -(-len(x) // _ERROR_TOKENS))
     logits = x[sample] @ router.T
-    return FittedLayer(groups, router, logits, dropped_error(logits, inner[sample], down, groups))
-
-
-def _metrics(network: Network, windows: Tensor, settings: Settings, store: Path) -> Tensor:
-    """`output_metrics`, kept in the store."""
-    path = store / "metrics.safetensors"
-    if path.is_file():
-        return load_file(path)["metrics"]
-    _log.info("sensitivity of the output on %d tokens", windows.numel())
-    metrics = output_metrics(network, windows, settings.seed)
-    store.mkdir(parents=True, exist_ok=True)
-    save_file({"metrics": metrics.contiguous()}, store / "partial")
-    (store / "partial").rename(path)
-    return metrics
+    scale = after.flatten(0, 1)[sample].square().sum(1)
+    return FittedLayer(
+        groups, router, logits, dropped_error(logits, inner[sample], down, groups, scale)
+    )
 
 
 def _stored(store: Path | None, index: int) -> FittedLayer | None:
@@ -218,11 +200,7 @@ def convert(
     }
     key = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]
     started = time.process_time()
-    network, store = load_network(checkpoint), out / "fit" / key
-    metrics = _metrics(
-        network, windows[:: max(1, len(windows) // _METRIC_WINDOWS)], settings, store
-    )
-    fitted = list(fit_layers(network, windows, metrics, settings, store))
+    fitted = list(fit_layers(load_network(checkpoint), windows, settings, out / "fit" / key))
     counts, factors = calibrate(
         [layer.logits for layer in fitted],
         [layer.errors.tolist() for layer in fitted],
@@ -237,12 +215,7 @@ def convert(
     record |= {
         "cpu_seconds": round(time.process_time() - started, 1),
         "experts_by_layer": counts,
-        "divergence_with_half": [
-            round(float(one.errors[settings.experts // 2]), 6) for one in fitted
-        ],
-        "divergence_expected": round(
-            sum(float(one.errors[k]) for one, k in zip(fitted, counts, strict=True)), 6
-        ),
+        "error_with_half": [round(float(one.errors[settings.experts // 2]), 6) for one in fitted],
     }
     file = gguf_file_of(model)
     definition = read_tokenizer_files(model) if file is None else read_gguf_tokenizer(file)

@@ -15,7 +15,7 @@ _LEARNING_RATE = 0.003
 
 
 def expert_outputs(inner: Tensor, down: Tensor, groups: NeuronGroups) -> Iterator[Tensor]:
-    """Output [T, hidden] of each expert, for neuron values [T, neurons] and down_proj [hidden, neurons]."""
+    """Output [T, hidden] of each expert, for neuron values [T, neurons] and down_proj."""
     for neurons in groups.experts:
         yield inner[:, neurons] @ down[:, neurons].T
 
@@ -52,17 +52,20 @@ def fit_router(x: Tensor, energy: Tensor, steps: int, seed: int) -> Tensor:
     return weight.detach()
 
 
-def dropped_error(logits: Tensor, inner: Tensor, down: Tensor, groups: NeuronGroups) -> Tensor:
-    """Half of the mean squared norm [experts + 1] of what is dropped when the best k experts run.
+def dropped_error(
+    logits: Tensor, inner: Tensor, down: Tensor, groups: NeuronGroups, scale: Tensor
+) -> Tensor:
+    """Relative error [experts + 1] of the residual stream when the best k experts of each token run.
 
     Args:
         logits: [T, experts] of the router.
         inner: [T, neurons] neuron values.
         down: [hidden, neurons] of the layer.
         groups: of the neurons.
+        scale: [T] squared norm of the residual stream after the layer.
     """
     outputs = torch.stack(list(expert_outputs(inner, down, groups)), dim=1)
     order = logits.argsort(dim=1, stable=True)  # the worst first: they are dropped first
     ordered = outputs.gather(1, order.unsqueeze(-1).expand_as(outputs))
-    dropped = ordered.cumsum(1).square().sum(-1) / 2
+    dropped = ordered.cumsum(1).square().sum(-1) / scale.unsqueeze(1)
     return torch.cat([dropped.new_zeros(1), dropped.mean(0)]).flip(0)

@@ -105,7 +105,7 @@ def test_the_folder_has_the_tokenizer_of_the_source_and_how_it_was_made(
     record = json.loads((out / "conversion.json").read_text())
     assert record["experts"] == 6
     assert record["fitted_tokens"] == 1024
-    assert len(record["experts_by_layer"]) == len(record["divergence_with_half"])
+    assert len(record["experts_by_layer"]) == len(record["error_with_half"])
 
 
 def test_an_interrupted_conversion_continues_with_the_finished_layers(tmp_path: Path) -> None:
