@@ -23,7 +23,7 @@ CACHE_DTYPES = (*DTYPES, "int8", "int4", "fp8")
 _OptionContainer = argparse._ActionsContainer
 SPARSITY = "sparse attention"
 GROUPS: dict[str, str] = {
-    "experts": "how many experts a token uses, and where experts are kept",
+    "experts": "how many experts a token uses, and where experts are",
     SPARSITY: "A token reads a part of the cache: the units of 16 tokens whose coarse scores are the"
     " highest, the first tokens (sinks) and the last ones. It changes the output, so measure the loss"
     " on your model and text first. --attention-sparsity 0.8 --adaptive-sparsity reads 6 to 14 percent."

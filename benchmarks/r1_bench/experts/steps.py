@@ -56,8 +56,8 @@ def plan(tokens: NDArray[np.int32], start: int, outputs: int) -> StepPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
-    """Scores of W windows.
+class TextScore:
+    """TextScore of W windows.
 
     Attributes:
         losses: [W] mean negative log-probability of a token.
@@ -69,7 +69,7 @@ class Scores:
     cpu_seconds: float
     experts: float
 
-    def change(self, dense: Scores, draws: int = 2000) -> tuple[float, float, float]:
+    def change(self, dense: TextScore, draws: int = 2000) -> tuple[float, float, float]:
         """Change of the perplexity in percent with its 95 % interval, by a paired bootstrap."""
         differences = self.losses - dense.losses
         chosen = np.random.default_rng(0).integers(0, len(differences), (draws, len(differences)))
@@ -78,7 +78,7 @@ class Scores:
         return float(mean), float(low), float(high)
 
 
-def score(backend: CpuBackend, windows: NDArray[np.int32]) -> Scores:
+def score(backend: CpuBackend, windows: NDArray[np.int32]) -> TextScore:
     """Score each window [W, length] on its own, its tokens in one step."""
     before, started = backend.expert_totals(), time.process_time()
     losses = []
@@ -93,7 +93,7 @@ def score(backend: CpuBackend, windows: NDArray[np.int32]) -> Scores:
     after = backend.expert_totals()
     rows = after.rows - before.rows
     experts = (after.chosen - before.chosen) / rows if rows else 0.0
-    return Scores(np.array(losses), seconds, experts)
+    return TextScore(np.array(losses), seconds, experts)
 
 
 @dataclass(frozen=True, slots=True)

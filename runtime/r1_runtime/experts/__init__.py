@@ -1,1 +1,1 @@
-"""Policies for mixtures of experts: how many experts a token uses, and where experts are kept."""
+"""Policies for mixtures of experts: how many experts a token uses, and where experts are."""
