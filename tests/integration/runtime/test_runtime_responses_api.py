@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,12 @@ import r1_runtime
 from runtime_process import Server, started, until_ready
 
 MODEL = Path(r1_runtime.__path__[0]) / "models_bundled" / "demo"
+# The demo's own template has no role `tool`.
+TEMPLATE = """{% for message in messages %}
+{{ message.role }}: {{ message.content or "" }}
+{%- for call in message.tool_calls or [] %}<tool_call>{{ call.function.arguments }}</tool_call>
+{%- endfor %}{% endfor %}
+assistant: """
 TOOL: Any = {
     "type": "function",
     "name": "get_weather",
@@ -39,8 +46,11 @@ BODY: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    log = tmp_path_factory.mktemp("server") / "log"
-    with started(MODEL, log, "--tool-call-parser", "hermes", "--max-num-seqs", "4") as running:
+    folder = tmp_path_factory.mktemp("server")
+    model, log = folder / "model", folder / "log"
+    shutil.copytree(MODEL, model)
+    (model / "chat_template.jinja").write_text(TEMPLATE)
+    with started(model, log, "--tool-call-parser", "hermes", "--max-num-seqs", "4") as running:
         asyncio.run(until_ready(running))
         yield running
         running.terminate()
