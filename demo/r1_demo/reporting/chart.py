@@ -150,7 +150,7 @@ def _draw_replicas(
     )
     service = "HPA, equal service" if hpa.equal_service else "HPA, least overload"
     runs: list[tuple[str, HpaRun, str, tuple[int, tuple[float, ...]]]] = [
-        ("HPA, same target", hpa.same_target, GREY, (0, (1, 1.5))),
+        ("HPA, same target utilization", hpa.same_target, GREY, (0, (1, 1.5))),
         (service, hpa.equal_service or hpa.best_service, INK, (0, (4, 2))),
     ]
     highest = max([*desired, *ready], default=1)

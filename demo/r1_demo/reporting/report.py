@@ -154,16 +154,16 @@ def result(figures: ResourceFigures) -> str:
         best = hpa.best_service
         text += (
             f"An HPA overloads at least {best.cost.overload:.1%}, with "
-            f"{best.cost.replica_minutes:.1f} (target {best.target:.0%})"
+            f"{best.cost.replica_minutes:.1f} (target utilization {best.target:.0%})"
         )
     else:
         same = hpa.equal_service
-        text += f"An HPA needs {same.cost.replica_minutes:.1f} for that (target {same.target:.0%})"
+        text += f"An HPA needs {same.cost.replica_minutes:.1f} for that (target utilization {same.target:.0%})"
     if hpa.equal_cost is None:
-        return f"{text}; at no target does it cost {cost.replica_minutes:.1f} or less."
+        return f"{text}; at no target utilization does it cost {cost.replica_minutes:.1f} or less."
     return (
         f"{text}; with {cost.replica_minutes:.1f} it leaves {hpa.equal_cost.cost.overload:.1%} "
-        f"overloaded (target {hpa.equal_cost.target:.0%})."
+        f"overloaded (target utilization {hpa.equal_cost.target:.0%})."
     )
 
 
@@ -342,7 +342,13 @@ def _request_table(run_report: RunReport) -> Table:
 
 def _replica_table(run_report: RunReport) -> Table:
     table = Table(title="Replicas", title_justify="left")
-    for name in ("resource", "scaling", "target", "replica-minutes", "requests overloaded"):
+    for name in (
+        "resource",
+        "scaling",
+        "target utilization",
+        "replica-minutes",
+        "requests overloaded",
+    ):
         table.add_column(name, justify="left" if name in ("resource", "scaling") else "right")
     for resource in run_report.resources:
         settings, hpa = resource.settings, resource.hpa
@@ -350,7 +356,7 @@ def _replica_table(run_report: RunReport) -> Table:
             ("R1Inference, measured", settings.utilization, resource.cost),
             ("HPA at equal service, simulated", *_target_and_cost(hpa.equal_service)),
             ("HPA at equal cost, simulated", *_target_and_cost(hpa.equal_cost)),
-            ("HPA at the same target, simulated", *_target_and_cost(hpa.same_target)),
+            ("HPA at the same target utilization, simulated", *_target_and_cost(hpa.same_target)),
         )
         for label, target, cost in rows:
             table.add_row(

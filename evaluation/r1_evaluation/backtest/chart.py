@@ -28,7 +28,7 @@ def draw(result: Backtest, path: Path) -> None:
         days, demand_in_replicas, color="#c5ccd3", linewidth=0, label="load in replicas at 100 %"
     )
     axes.step(days, replay.hpa, where="post", color="#1f77b4", linewidth=1.0,
-              label="HPA at the same target")  # fmt: skip
+              label="HPA at the same target utilization")  # fmt: skip
     axes.step(days, replay.counts, where="post", color="#d62728", linewidth=1.2, label="ours")
     axes.set_xlabel("days")
     axes.set_ylabel("replicas")

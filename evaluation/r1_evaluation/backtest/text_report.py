@@ -25,7 +25,7 @@ def backtest_text(result: Backtest) -> str:
     lines = [verdict.message]
     if verdict.ratio_tuned_on_first_half is not None:
         lines.append(
-            "With targets tuned on the first half and scored on the second, ours costs "
+            "With target utilizations tuned on the first half and scored on the second, ours costs "
             f"{verdict.ratio_tuned_on_first_half:.2f} of hpa."
         )
     if verdict.target_utilization_percent is not None:
@@ -41,7 +41,7 @@ def backtest_text(result: Backtest) -> str:
         "",
         f"As configured (targetUtilizationPercent {use:.0%}), over {format_duration(hours * 3600)}:",
         _outcome("ours", result.configured.ours),
-        _outcome("HPA at the same target", result.configured.hpa),
+        _outcome("HPA at the same target utilization", result.configured.hpa),
         "",
         report.table(result.board),
     ]

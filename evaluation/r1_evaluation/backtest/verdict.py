@@ -112,9 +112,9 @@ def _sentence(
         case Finding.MORE_EXPENSIVE if ratio is not None:
             return f"Ours costs {ratio - 1:.1%} more than a tuned {other} (SLO: {slo})."
         case Finding.ONLY_OURS:
-            return f"Ours meets the SLO ({slo}). {other} meets it at no target."
+            return f"Ours meets the SLO ({slo}). {other} meets it at no target utilization."
         case Finding.ONLY_BASELINE:
-            return f"{other} meets the SLO ({slo}). Ours meets it at no target."
+            return f"{other} meets the SLO ({slo}). Ours meets it at no target utilization."
         case Finding.NEITHER:
             return (
                 f"Neither ours nor {other} meets the SLO ({slo}): load rises faster than replicas "

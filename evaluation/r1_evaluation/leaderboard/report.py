@@ -10,7 +10,7 @@ from r1_evaluation.leaderboard.scoring import Leaderboard, LeaderboardRow
 _HEADS = (
     "policy",
     "cost at SLO",
-    "target",
+    "utilization",
     "vs hpa",
     "tuned on 1st half",
     "overload on 2nd",
@@ -42,7 +42,7 @@ def markdown(board: Leaderboard, chart: str | None = None) -> str:
     about = (
         f"SLO: at most {board.max_overload:.1%} of requests overloaded. Cost is replica-time "
         "over the clairvoyant minimum at a utilization of one. *Tuned on 1st half*: the "
-        "target is tuned on the first half of the window and scored on the second."
+        "target utilization is tuned on the first half of the window and scored on the second."
     )
     lines = [
         f"## {board.trace}, start-up {board.start_s:g} s",

@@ -192,12 +192,13 @@ class TestComparison:
         figures = replace(run_report.resources[0], cost=ReplicaCost(4.0, 0.0), hpa=comparison)
         assert result(figures) == (
             "demo-chat: 0.0% of requests overloaded with 4.0 replica-minutes. An HPA needs 5.0 for "
-            "that (target 54%); with 4.0 it leaves 100.0% overloaded (target 55%)."
+            "that (target utilization 54%); with 4.0 it leaves 100.0% overloaded (target utilization "
+            "55%)."
         )
         none = replace(figures, hpa=replace(comparison, equal_service=None, equal_cost=None))
         assert result(none).endswith(
-            "An HPA overloads at least 0.0%, with 5.0 (target 54%); at no target does it cost 4.0 or "
-            "less."
+            "An HPA overloads at least 0.0%, with 5.0 (target utilization 54%); at no target "
+            "utilization does it cost 4.0 or less."
         )
 
 
