@@ -13,8 +13,13 @@ from contextlib import closing, suppress
 
 from r1_common import listen
 from r1_runtime.backends.parallel.group import LEADER_PORT, RankGroup
-from r1_runtime.backends.parallel.link import Message, MessageKind, read_message, write_message
-from r1_runtime.backends.parallel.worker import connect
+from r1_runtime.backends.parallel.link import (
+    Message,
+    MessageKind,
+    connect,
+    read_message,
+    write_message,
+)
 from r1_runtime.errors import RuntimeFault
 
 REFUSAL_SECONDS = 30.0  # for pods that start at about the same time and import torch first
