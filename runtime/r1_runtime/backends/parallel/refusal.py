@@ -22,7 +22,9 @@ from r1_runtime.backends.parallel.link import (
 )
 from r1_runtime.errors import RuntimeFault
 
-REFUSAL_SECONDS = 30.0  # for pods that start at about the same time and import torch first
+REFUSAL_SECONDS = (
+    120.0  # pods start at about the same time, but importing torch takes up to a minute
+)
 _MESSAGE_SECONDS = 5.0
 _POLL_SECONDS = 0.2
 _log = logging.getLogger("r1_runtime")
