@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from r1_gateway.tenants.caller import Caller
 from r1_gateway.tenants.limits import NO_LIMITS, TenantLimits
-from r1_gateway.tenants.token_bucket import MINUTE_SECONDS, TokenBucket
+from r1_gateway.tenants.token_bucket import TokenBucket
 
 DAY_SECONDS = 86400
 REQUESTS, TOKENS = "requests", "tokens"
@@ -246,22 +246,18 @@ def _refused(
 def _headers(account: Account, now: float) -> bytes:
     """The ``x-ratelimit-*`` lines of OpenAI for the limits per minute."""
     requests, tokens = account.requests, account.tokens
-    lines = b"" if requests is None else _REQUEST_LINES % _figures(requests, now)
-    return lines if tokens is None else lines + _TOKEN_LINES % _figures(tokens, now)
+    lines = b"" if requests is None else _lines(requests, b"requests", now)
+    return lines if tokens is None else lines + _lines(tokens, b"tokens", now)
 
 
-def _figures(bucket: TokenBucket, now: float) -> tuple[int, int, bytes]:
-    """Limit, remaining units, and the time until the bucket is full."""
-    level, capacity = bucket.level(now), bucket.capacity
-    full = (capacity - level) * MINUTE_SECONDS / capacity
-    return int(capacity), int(level) if level > 0.0 else 0, _duration(full)
+def _lines(bucket: TokenBucket, kind: bytes, now: float) -> bytes:
+    level = bucket.level(now)
+    return b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n" % (
+        kind, bucket.shown, kind, level if level > 0.0 else 0, kind,
+        _duration((bucket.capacity - level) / bucket.per_second),
+    )  # fmt: skip
 
 
-_REQUEST_LINES, _TOKEN_LINES = (
-    b"x-ratelimit-limit-%s: %%d\r\nx-ratelimit-remaining-%s: %%d\r\nx-ratelimit-reset-%s: %%s\r\n"
-    % (kind, kind, kind)
-    for kind in (b"requests", b"tokens")
-)
 _NO_WINDOWS: list[tuple[UsageWindow, float]] = []
 
 

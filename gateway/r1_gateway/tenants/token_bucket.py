@@ -13,12 +13,14 @@ MINUTE_SECONDS = 60.0
 class TokenBucket:
     """``capacity`` units per minute."""
 
-    __slots__ = ("_at", "_level", "_promised", "_promised_at", "capacity", "per_second")
+    __slots__ = ("_at", "_level", "_promised", "_promised_at", "capacity", "per_second", "shown")
 
     def __init__(self, capacity: float, now: float) -> None:
         self.capacity = capacity
         self.per_second = capacity / MINUTE_SECONDS
         """Units that refill in a second."""
+        self.shown = int(capacity)
+        """The limit in the headers."""
         self._level = capacity
         self._at = now
         self._promised = 0.0  # units of refused requests that were given a time to return
@@ -29,6 +31,7 @@ class TokenBucket:
         used = self.capacity - self.level(now)
         self.capacity = capacity
         self.per_second = capacity / MINUTE_SECONDS
+        self.shown = int(capacity)
         self._level = capacity - used
 
     def level(self, now: float) -> float:
