@@ -83,7 +83,7 @@ async def serve(options: ServeOptions) -> None:
             f"command line: {error.strerror}. Fix: choose another --host or --port."
         ) from error
     phases.end("listen")
-    _log.info("Listening on %s; loading %s", _addresses(runner), options.model_path)
+    _log.info("Listening on %s; loading %s", _addresses(runner), options.base_model)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -216,7 +216,7 @@ def open_and_choose(options: ServeOptions) -> tuple[Path, Checkpoint, BackendCho
         ModelLoadError: the checkpoint does not open, or lacks what an option needs.
         OptionError: the options exclude each other, the model or this machine.
     """
-    path = resolve_model(options.model_path)
+    path = resolve_model(options.base_model)
     checkpoint = open_checkpoint(path, positions=options.max_model_len)
     layout = options.group.layout
     choice = choose_backend(

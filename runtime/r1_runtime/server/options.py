@@ -6,13 +6,14 @@ import argparse
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from r1_common.listen import EVERY_ADDRESS
 from r1_runtime.backends.parallel.group import RankGroup, rank_group
-from r1_runtime.engine.speculation import MODES
+from r1_runtime.config import R1Config, add_options, option
 from r1_runtime.errors import ModelLoadError, OptionError
 from r1_runtime.output_parsing.tool_calls import PARSERS
 from r1_runtime.server.packaged_models import PACKAGED_MODELS, packaged_model
@@ -20,41 +21,66 @@ from r1_runtime.server.parser_options import ParserOptions
 
 BUNDLED = "bundled:"
 _KEY_VARIABLE = "R1_API_KEY"
-_DTYPES = ("auto", "float32", "float16", "bfloat16")
-_BACKENDS = ("auto", "cpu", "cuda", "reference")
-_QUANTIZATIONS = ("none", "int8", "int4")
 
 
-@dataclass(frozen=True, slots=True)
-class ServeOptions:
-    """Validated options; see `--help` for each."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions(R1Config):
+    """The engine's configuration with the settings of the server around it.
 
-    model_path: str
-    names: tuple[str, ...]
-    host: str
-    port: int
-    backend: str
-    dtype: str
-    quantization: str
-    kv_cache_dtype: str
-    device: str
-    group: RankGroup
-    prefix_caching: bool
-    speculation: str
-    max_drafts: int
-    sleep_mode: bool
-    explain_plan: bool
-    max_num_seqs: int
-    max_model_len: int | None
-    num_blocks: int | None
-    block_size: int
-    max_step_tokens: int
-    max_waiting: int
-    drain_seconds: float
-    threads: int | None
-    cpus: int
-    parsers: ParserOptions
-    api_keys: tuple[str, ...]
+    Attributes:
+        group: the ranks that compute the model; from the sizes and the environment of a pod.
+        cpus: CPUs that this process may use.
+    """
+
+    names: tuple[str, ...] = option(
+        (),
+        "model name in requests; repeat the option for aliases",
+        flag="--served-model-name",
+        repeated=True,
+    )
+    host: str = option(
+        EVERY_ADDRESS, "address to listen on; :: is every IPv6 and IPv4 address (default)"
+    )
+    port: int = option(8000, "port to listen on (default: 8000)", least=0)
+    explain_plan: bool = option(False, "print what computes the model, and why, and exit")
+    max_waiting: int = option(256, "queue length; further requests get 429 (default: 256)", least=0)
+    drain_seconds: float = option(
+        120.0, "seconds for requests in flight after SIGTERM (default: 120)", least=0
+    )
+    tool_call_parser: str = option(
+        "auto",
+        "format of the model's tool calls (default: auto, by the chat template)",
+        choices=("auto", "none", *PARSERS),
+    )
+    reasoning_parser: str = option(
+        "auto",
+        "separate <think>...</think> from the content (default: auto, if the model knows it)",
+        choices=("auto", "none", "think"),
+    )
+    api_keys: tuple[str, ...] = option(
+        (),
+        f"key of the endpoints under /v1; repeat the option for several (or {_KEY_VARIABLE})",
+        flag="--api-key",
+        repeated=True,
+    )
+    group: RankGroup = field(kw_only=True)
+    cpus: int = field(kw_only=True)
+
+    @property
+    def parsers(self) -> ParserOptions:
+        """The parsers of outputs."""
+        return ParserOptions(self.tool_call_parser, self.reasoning_parser)
+
+
+def serve_options(config: R1Config, **server: Any) -> ServeOptions:
+    """A configuration with the settings of a server.
+
+    Args:
+        config: of the engine.
+        server: fields of `ServeOptions` that are not the default.
+    """
+    engine = {each.name: getattr(config, each.name) for each in fields(R1Config)}
+    return ServeOptions(**engine | server, group=_group(config), cpus=cpu_limit())
 
 
 def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
@@ -66,208 +92,21 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServeOptions:
     parser = _Parser(
         prog="python -m r1_runtime.serve", description="Serve one model.", allow_abbrev=False
     )
-    add = parser.add_argument
-    add(
-        "--model-path",
-        required=True,
-        help="checkpoint folder, GGUF file, or bundled:NAME for a bundled model",
-    )
-    add(
-        "--served-model-name",
-        action="append",
-        help="model name in requests; repeat the option for aliases",
-    )
-    add(
-        "--host",
-        default=EVERY_ADDRESS,
-        help="address to listen on; :: is every IPv6 and IPv4 address (default)",
-    )
-    add("--port", type=int, default=8000, help="port to listen on (default: 8000)")
-    add(
-        "--dtype",
-        choices=_DTYPES,
-        type=str.lower,
-        default="auto",
-        help="data type of the weights (default: auto, as stored)",
-    )
-    add(
-        "--quantization",
-        choices=_QUANTIZATIONS,
-        default="none",
-        help="pack the weights with fewer bits while they load (default: none)",
-    )
-    add(
-        "--kv-cache-dtype",
-        choices=_DTYPES,
-        type=str.lower,
-        default="auto",
-        help="data type of the cache (default: auto, float16 unless the weights are float32)",
-    )
-    add(
-        "--backend",
-        choices=_BACKENDS,
-        default="auto",
-        help="cpu: the native library; cuda: GPU kernels; reference: torch"
-        " (default: auto, the fastest)",
-    )
-    add("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    add(
-        "--tensor-parallel-size",
-        type=int,
-        default=1,
-        help="ranks (processes, one per GPU) that split every matrix (default: 1)",
-    )
-    add(
-        "--pipeline-parallel-size",
-        type=int,
-        help="stages, each with adjacent layers (default: one per pod of a LeaderWorkerSet, else 1)",
-    )
-    add(
-        "--expert-parallel",
-        action="store_true",
-        help="each rank of a stage holds whole experts instead of a part of every expert",
-    )
-    add(
-        "--max-num-seqs",
-        type=int,
-        default=8,
-        help="seats: requests that run at the same time (default: 8)",
-    )
-    add(
-        "--max-model-len", type=int, help="tokens of prompt and output (default: the model's limit)"
-    )
-    add(
-        "--num-blocks",
-        type=int,
-        help="cache blocks (default: full length in every seat, or what fits)",
-    )
-    add(
-        "--block-size",
-        type=int,
-        default=16,
-        help="tokens per cache block, a multiple of 16 (default: 16)",
-    )
-    add(
-        "--no-prefix-caching",
-        action="store_true",
-        help="compute every prompt as a whole, also where an earlier one began in the same way",
-    )
-    add(
-        "--speculation",
-        choices=MODES,
-        default="none",
-        help="draft tokens that one step verifies: ngram from the text so far, mtp by the model's own"
-        " layer (default: none)",
-    )
-    add(
-        "--max-drafts",
-        type=int,
-        default=4,
-        help="draft tokens per request and step (default: 4; mtp drafts one)",
-    )
-    add(
-        "--enable-sleep-mode",
-        action="store_true",
-        help="serve POST /sleep and /wake_up, which free and restore the memory of an idle server",
-    )
-    add(
-        "--explain-plan",
-        action="store_true",
-        help="print what computes the model, and why, and exit",
-    )
-    add(
-        "--max-step-tokens",
-        type=int,
-        default=256,
-        help="token budget of one engine step (default: 256)",
-    )
-    add(
-        "--max-waiting",
-        type=int,
-        default=256,
-        help="queue length; further requests get 429 (default: 256)",
-    )
-    add(
-        "--drain-seconds",
-        type=float,
-        default=120.0,
-        help="seconds for requests in flight after SIGTERM (default: 120)",
-    )
-    add(
-        "--threads",
-        type=int,
-        default=0,
-        help="CPU threads (default: chosen by a measurement at start)",
-    )
-    add(
-        "--tool-call-parser",
-        choices=("auto", "none", *PARSERS),
-        default="auto",
-        help="format of the model's tool calls (default: auto, by the chat template)",
-    )
-    add(
-        "--reasoning-parser",
-        choices=("auto", "none", "think"),
-        default="auto",
-        help="separate <think>...</think> from the content (default: auto, if the model knows it)",
-    )
-    add(
-        "--api-key",
-        action="append",
-        default=[],
-        help=f"key of the endpoints under /v1; repeat the option for several (or {_KEY_VARIABLE})",
-    )
+    add_options(parser, ServeOptions)
     given = parser.parse_args(arguments)
-    for name in (
-        "max_num_seqs",
-        "block_size",
-        "max_step_tokens",
-        "max_drafts",
-        "tensor_parallel_size",
-    ):
-        _at_least(name, getattr(given, name), 1)
-    if given.block_size % 16:
-        raise OptionError(
-            f"command line: --block-size is {given.block_size}; it must be a multiple of 16."
-        )
-    for name in ("port", "max_waiting", "drain_seconds", "threads"):
-        _at_least(name, getattr(given, name), 0)
-    for name in ("num_blocks", "max_model_len", "pipeline_parallel_size"):
-        if getattr(given, name) is not None:
-            _at_least(name, getattr(given, name), 1)
-    names = given.served_model_name or [given.model_path.removeprefix(BUNDLED)]
-    return ServeOptions(
-        model_path=given.model_path,
-        names=tuple(dict.fromkeys(names)),
-        host=given.host,
-        port=given.port,
-        backend=given.backend,
-        dtype=given.dtype,
-        quantization=given.quantization,
-        kv_cache_dtype=given.kv_cache_dtype,
-        device=given.device,
-        group=rank_group(
-            given.tensor_parallel_size,
-            given.pipeline_parallel_size,
-            given.expert_parallel,
-            os.environ,
-        ),
-        prefix_caching=not given.no_prefix_caching,
-        speculation=given.speculation,
-        max_drafts=given.max_drafts,
-        sleep_mode=given.enable_sleep_mode,
-        explain_plan=given.explain_plan,
-        max_num_seqs=given.max_num_seqs,
-        max_model_len=given.max_model_len,
-        num_blocks=given.num_blocks,
-        block_size=given.block_size,
-        max_step_tokens=max(given.max_step_tokens, given.max_num_seqs),
-        max_waiting=given.max_waiting,
-        drain_seconds=given.drain_seconds,
-        threads=given.threads or None,
-        cpus=cpu_limit(),
-        parsers=ParserOptions(given.tool_call_parser, given.reasoning_parser),
-        api_keys=_api_keys(given.api_key),
+    names = given.names or [given.base_model.removeprefix(BUNDLED)]
+    given.names = tuple(dict.fromkeys(names))
+    given.api_keys = _api_keys(given.api_keys)
+    config = R1Config.from_arguments(given)  # its errors come before those of the ranks
+    return ServeOptions.from_arguments(given, group=_group(config), cpus=cpu_limit())
+
+
+def _group(config: R1Config) -> RankGroup:
+    return rank_group(
+        config.tensor_parallel_size,
+        config.pipeline_parallel_size,
+        config.expert_parallel,
+        os.environ,
     )
 
 
@@ -282,12 +121,6 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]
         raise OptionError(f"command line: {message}. See --help.")
-
-
-def _at_least(name: str, value: float, least: int) -> None:
-    if value < least:
-        option = "--" + name.replace("_", "-")
-        raise OptionError(f"command line: {option} is {value}; it must be at least {least}.")
 
 
 def resolve_model(path: str) -> Path:
