@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DURATION ?= 10m
 TRACE ?=
 ARGS ?=
-BENCHES := gateway runtime sparsity operator-scale cluster decision $(if $(R1_TRACES),priorities seat-reservation elastic leaderboard forecast holdout forecaster)
+BENCHES := gateway runtime experts sparsity operator-scale cluster decision $(if $(R1_TRACES),priorities seat-reservation elastic leaderboard forecast holdout forecaster)
 
 help: ## this help
 	@grep -hE '^[a-z][a-z-]*%?:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  \033[1mmake %-14s\033[0m %s\n", $$1, $$2}'

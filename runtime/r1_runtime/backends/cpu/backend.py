@@ -140,6 +140,10 @@ class CpuBackend:
         residency: where the experts are; None for all of them in memory.
         sparsity: policy of sparse attention; None for dense attention.
 
+    Attributes:
+        description: of the network.
+        expert_counts: routed experts of each layer, 0 for a dense one.
+
     Raises:
         NativeLibraryMissing: no variant for this processor is installed.
         ModelLoadError: the checkpoint lacks a tensor.
@@ -165,7 +169,7 @@ class CpuBackend:
             raise ValueError(f"block_size {block_size} is not a multiple of {_UNIT}")
         self.description = description = checkpoint.description
         positions = min(max_positions or description.max_positions, description.max_positions)
-        self._experts = expert_counts(description)
+        self.expert_counts = expert_counts(description)
         self._library = load_library()
         shape = Shape(
             vocab=description.vocab_size,
@@ -198,7 +202,7 @@ class CpuBackend:
             self._check(self._library.r1_finish(self._model))
             self.set_gate(gate)
         except BaseException:
-            self.close()
+            self._destroy()
             raise
 
     def close(self) -> None:
@@ -206,12 +210,15 @@ class CpuBackend:
         with self._totals_lock:
             if self._model:
                 self._totals = self._read_totals()
-                self._library.r1_destroy(self._model)
-                self._model = ctypes.c_void_p()
+                self._destroy()
 
     def __del__(self) -> None:
         if getattr(self, "_model", None):
-            self.close()
+            self._destroy()
+
+    def _destroy(self) -> None:
+        self._library.r1_destroy(self._model)
+        self._model = ctypes.c_void_p()
 
     def set_threads(self, count: int) -> None:
         """Use `count` threads from the next step on."""
@@ -226,8 +233,8 @@ class CpuBackend:
 
     def expert_uses(self) -> Uses:
         """[layers, experts] tokens that each expert has computed; dense layers have zeros."""
-        uses = np.zeros((len(self._experts), max(self._experts)), np.uint64)
-        for layer, experts in enumerate(self._experts):
+        uses = np.zeros((len(self.expert_counts), max(self.expert_counts)), np.uint64)
+        for layer, experts in enumerate(self.expert_counts):
             counts = np.zeros(experts, np.uint64)
             self._library.r1_expert_uses(self._model, layer, address(counts))
             uses[layer, :experts] = counts
@@ -243,12 +250,11 @@ class CpuBackend:
         self._library.r1_evict_experts(self._model)
 
     def _read_totals(self) -> ExpertTotals:
-        if not any(self._experts):
+        if not any(self.expert_counts):
             return ExpertTotals()
-        counts, none = np.zeros(5, np.uint64), np.zeros(max(self._experts), np.uint64)
-        self._library.r1_tier_counts(self._model, address(counts))
-        rows = int(self._library.r1_expert_uses(self._model, 0, address(none)))
-        return ExpertTotals(rows, int(self.expert_uses().sum()), *counts.tolist())
+        counts = np.zeros(7, np.uint64)
+        self._library.r1_expert_totals(self._model, address(counts))
+        return ExpertTotals(*counts.tolist())
 
     def set_sparsity(self, policy: DynamicSparseAttention) -> None:
         """Attend by this policy from the next step on.
@@ -405,7 +411,7 @@ class CpuBackend:
         """Prepare the experts' file; which experts of each layer stay in memory."""
         self._check(self._library.r1_open_expert_file(self._model, os.fsencode(residency.folder)))
         self._library.r1_set_tiering(self._model, residency.prefetch, residency.promote)
-        return residency.resident(self._experts)
+        return residency.resident(self.expert_counts)
 
     def _put(self, place: _Place, tensor: StoredTensor, codec: Codec) -> None:
         source = _SOURCES.get(tensor.encoding)

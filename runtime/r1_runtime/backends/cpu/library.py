@@ -222,14 +222,19 @@ def _declare_experts(library: ctypes.CDLL) -> None:
         "r1_open_expert_file": [model, ctypes.c_char_p],
         "r1_store_expert": [model, number, number, number, number],
         "r1_set_tiering": [model, number, number],
-        "r1_tier_counts": [model, pointer],
+        "r1_expert_totals": [model, pointer],
         "r1_evict_experts": [model],
     }
     for name, types in arguments.items():
         getattr(library, name).argtypes = types
-    for name in ("r1_set_expert_gate", "r1_set_tiering", "r1_tier_counts", "r1_evict_experts"):
+    for name in (
+        "r1_set_expert_gate",
+        "r1_set_tiering",
+        "r1_expert_uses",
+        "r1_expert_totals",
+        "r1_evict_experts",
+    ):
         getattr(library, name).restype = None
-    library.r1_expert_uses.restype = ctypes.c_uint64
 
 
 def address(array: np.ndarray[Any, Any] | None) -> int | None:

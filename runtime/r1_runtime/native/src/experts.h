@@ -99,6 +99,7 @@ inline void note_choice(Model& model, Layer& layer, Layer* next, Scratch& own, i
   for (int e : own.expert_of_part) {
     const int tokens = own.starts[e + 1] - own.starts[e];
     layer.uses[e] += tokens;
+    model.routed_pairs += tokens;
     if (!file.open_for_use()) continue;
     ExpertPlace& place = layer.places[e];
     place.recent += float(tokens);

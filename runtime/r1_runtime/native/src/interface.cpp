@@ -286,11 +286,10 @@ int r1_step(Model* model, const R1Plan* plan) try {
 // Chooses experts by router mass from the next step on; mass 0 is the layers' own number.
 void r1_set_expert_gate(Model* model, float mass, int minimum, int maximum) { model->gate = {mass, minimum, maximum}; }
 
-// Tokens that each expert of a layer has computed, and the rows of all layers with experts.
-uint64_t r1_expert_uses(const Model* model, int at, uint64_t* uses) {
+// Tokens that each expert of a layer has computed.
+void r1_expert_uses(const Model* model, int at, uint64_t* uses) {
   const Layer& layer = *model->layers[at];
   std::copy(layer.uses.begin(), layer.uses.end(), uses);
-  return model->routed_rows;
 }
 
 // Prepares a file in `folder` for the experts that r1_store_expert puts there.
@@ -317,10 +316,11 @@ void r1_set_tiering(Model* model, int prefetch, int promote) {
   else model->expert_file.prefetcher.stop();
 }
 
-// hits, misses, promotions, bytes in memory, bytes of the file.
-void r1_tier_counts(const Model* model, uint64_t* out) {
+// rows of all layers with experts, experts that computed them, hits, misses, promotions, bytes in memory,
+// bytes of the file.
+void r1_expert_totals(const Model* model, uint64_t* out) {
   const ExpertFile& file = model->expert_file;
-  const uint64_t counts[] = {file.hits, file.misses, file.promotions, file.resident_bytes, file.bytes()};
+  const uint64_t counts[] = {model->routed_rows, model->routed_pairs, file.hits, file.misses, file.promotions, file.resident_bytes, file.bytes()};
   std::copy(std::begin(counts), std::end(counts), out);
 }
 

@@ -161,7 +161,7 @@ struct Model {
   std::string error;
   ExpertGate gate;
   ExpertFile expert_file;
-  uint64_t routed_rows = 0;  // rows of all steps, once per layer with experts
+  uint64_t routed_rows = 0, routed_pairs = 0;  // rows of all steps, once per layer with experts; their experts
 
   // Arrays of a step, [rows][width].
   Buffer<float> x, normed[2], input, query, mixed, inner, shared_inner, router, logits, partial, chosen_weight;

@@ -1,0 +1,1 @@
+"""Mixtures of experts: dynamic experts, and experts in memory and on disk."""
