@@ -37,7 +37,7 @@ class StepPlan:
         next_tokens: [T] the token after each row, -1 where the step samples it. Only for a backend
             that drafts by the model's own layer (`--speculation mtp`); else empty.
         prompt_lengths: [N] position from which the rows of a sequence are generated tokens, which
-            attend sparsely where that is on; empty for 0.
+            attend sparsely where that is on. Empty: a sequence with one row has a generated token.
         joined: the seven arrays from `tokens` to `output_rows` behind each other, where they are views
             of one array; else empty. It saves a backend the look-up of each address.
     """

@@ -64,6 +64,14 @@ class StepLayout:
         return HeadMode.SPARSE if heads is None else heads.layers[self.layer][head]
 
 
+def _prompt_length(plan: StepPlan, index: int) -> int:
+    """Position from which the rows of a sequence are generated tokens."""
+    if len(plan.prompt_lengths):
+        return int(plan.prompt_lengths[index])
+    alone = plan.query_starts[index + 1] - plan.query_starts[index] == 1
+    return 0 if alone else int(plan.context_lengths[index])
+
+
 def step_layout(
     plan: StepPlan,
     block_size: int,
@@ -91,7 +99,7 @@ def step_layout(
                 int(end),
                 tensor(context),
                 torch.from_numpy(visible).to(device),
-                int(plan.prompt_lengths[index]) if len(plan.prompt_lengths) else 0,
+                _prompt_length(plan, index),
             )
         )
     return StepLayout(
