@@ -50,14 +50,14 @@ Path(result).write_text(json.dumps(evaluated["results"]["texts"]))
 
 
 def bits_per_byte(model: Path) -> float:
-    """Of all texts, each after the end token, by an independent forward pass."""
+    """Of all texts, each after the begin token, by an independent forward pass."""
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
-    end = json.loads((model / "tokenizer_config.json").read_text())["eos_token"]
+    begin = json.loads((model / "tokenizer_config.json").read_text())["bos_token"]
     network = NumpyModel(open_checkpoint(model))
     bits = 0.0
     for text in TEXTS:
         tokens = tokenizer.encode(text, add_special_tokens=False).ids
-        first = tokenizer.token_to_id(end)
+        first = tokenizer.token_to_id(begin)
         assert first is not None
         logits = network.logits([first, *tokens])[:-1].astype(np.float64)
         logits -= logits.max(axis=1, keepdims=True)
