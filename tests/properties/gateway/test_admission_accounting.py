@@ -224,7 +224,7 @@ TestAdmissionAccounting.settings = settings(max_examples=40, stateful_step_count
 class FairShareMachine(AdmissionMachine):
     """The same with tenants, whose costs are estimated and corrected."""
 
-    new_queue = FairShareQueue
+    new_queue: type[FifoQueue[int]] | type[FairShareQueue[int]] = FairShareQueue
 
     @invariant()
     def an_idle_class_remembers_no_tenant(self) -> None:
