@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from memory_checkpoint import EXPERTS, description, grouped
+from r1_runtime.architecture.description import MixtureOfExperts
 from r1_runtime.backends.cpu.backend import Codecs
 from r1_runtime.backends.cpu.library import CacheType
 from r1_runtime.backends.selection import BackendChoice
@@ -73,6 +74,7 @@ def test_an_option_that_cannot_work_is_refused_by_name(given: dict[str, Any], me
 
 def test_memory_is_reserved_for_the_largest_number_of_experts() -> None:
     [layer, _] = with_most_experts(MIXTURE, DynamicGate(0.5, 1, 16)).layers
+    assert isinstance(layer.feed_forward, MixtureOfExperts)
     assert layer.feed_forward.experts_per_token == 4  # two of four groups with two experts each
     assert with_most_experts(MIXTURE, None) is MIXTURE
 
