@@ -47,7 +47,7 @@ struct R1Plan {
   int32_t hidden_count;  // rows whose normed last hidden state is returned
   const int32_t* hidden_rows;
   float* out_hidden;  // [hidden_count][hidden]
-  const int32_t* prompt_lengths;  // [sequences] position from which rows are generated tokens, or null
+  const int32_t* prompt_lengths;  // [sequences] position from which rows are generated tokens; null: 0
 };
 
 }  // extern "C"
