@@ -27,7 +27,8 @@ def hadamard(x: Tensor) -> Tensor:
     while len(matrix) < block:
         matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
     blocks = x.reshape(*x.shape[:-1], n // block, block)
-    return (blocks @ (matrix / block**0.5)).flatten(-2)
+    turned: Tensor = blocks @ (matrix / block**0.5)
+    return turned.flatten(-2)
 
 
 def stored(codec: str, rows: Tensor) -> Tensor:
