@@ -58,7 +58,7 @@ ATTENTIONS: Mapping[str, GroupedQueryAttention | LatentAttention] = {
 }
 
 
-class RandomCheckpoint:
+class RandomWeights:
     """Random weights of a description, as a `Checkpoint`."""
 
     def __init__(self, description: ModelDescription) -> None:
@@ -106,7 +106,7 @@ class LongContext:
         self.context = context
         self._tokens = np.random.default_rng(1).integers(1, 128, context + _BLOCK).astype(np.int32)
         self._backend = CpuBackend(
-            RandomCheckpoint(one_layer(attention, context + _BLOCK)),
+            RandomWeights(one_layer(attention, context + _BLOCK)),
             codecs=Codecs(*[Codec.FLOAT16] * 4),
             cache_type=cache,
             blocks=context // _BLOCK + 1,

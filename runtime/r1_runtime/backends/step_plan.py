@@ -55,6 +55,13 @@ class StepPlan:
     prompt_lengths: Int32 = field(default_factory=lambda: _NONE)
     joined: Int32 = field(default_factory=lambda: _NONE)
 
+    def generated_from(self) -> Int32:
+        """[N] `prompt_lengths`, or what stands for them where they are empty."""
+        if len(self.prompt_lengths):
+            return self.prompt_lengths
+        alone = np.diff(self.query_starts) == 1
+        return np.where(alone, 0, self.context_lengths).astype(np.int32)
+
 
 @dataclass(frozen=True, slots=True)
 class StepResult:

@@ -64,14 +64,6 @@ class StepLayout:
         return HeadMode.SPARSE if heads is None else heads.layers[self.layer][head]
 
 
-def _prompt_length(plan: StepPlan, index: int) -> int:
-    """Position from which the rows of a sequence are generated tokens."""
-    if len(plan.prompt_lengths):
-        return int(plan.prompt_lengths[index])
-    alone = plan.query_starts[index + 1] - plan.query_starts[index] == 1
-    return 0 if alone else int(plan.context_lengths[index])
-
-
 def step_layout(
     plan: StepPlan,
     block_size: int,
@@ -86,6 +78,7 @@ def step_layout(
 
     slots: list[NDArray[np.int32]] = []
     sequences: list[SequenceRows] = []
+    generated = plan.generated_from()
     for index, length in enumerate(plan.context_lengths):
         begin, end = plan.query_starts[index : index + 2]
         blocks = plan.blocks[plan.block_starts[index] : plan.block_starts[index + 1]]
@@ -99,7 +92,7 @@ def step_layout(
                 int(end),
                 tensor(context),
                 torch.from_numpy(visible).to(device),
-                _prompt_length(plan, index),
+                int(generated[index]),
             )
         )
     return StepLayout(

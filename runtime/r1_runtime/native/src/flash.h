@@ -52,45 +52,31 @@ inline void score_units(const typename E::type* const* keys, int units, const fl
 #undef R1_SCORES
 }
 
-// T queries times P slots at a time; queries and slots beyond the last ones repeat them.
-template <class E, int T, int P>
-inline void dot_tile(const typename E::type* const* slots, int count, const float* const* q, int rows, int dim,
-                     float* scores, int ld) {
-  const float* a[T];
-  for (int i = 0; i < T; i++) a[i] = q[i < rows ? i : rows - 1];
-  for (int s = 0; s < count; s += P) {
-    const typename E::type* b[P];
-    for (int j = 0; j < P; j++) b[j] = slots[s + j < count ? s + j : s];
-    v8 acc[T][P] = {};
-    int d = 0;
-    for (; d + 8 <= dim; d += 8) {
-      v8 k[P];
-      for (int j = 0; j < P; j++) k[j] = E::load(b[j] + d);
-      for (int i = 0; i < T; i++) {
-        const v8 v = load8(a[i] + d);
-        for (int j = 0; j < P; j++) acc[i][j] += v * k[j];
-      }
-    }
-    for (int i = 0; i < T && i < rows; i++)
-      for (int j = 0; j < P && s + j < count; j++) {
-        float total = sum8(acc[i][j]);
-        for (int e = d; e < dim; e++) total += a[i][e] * E::get(b[j] + e);
-        scores[size_t(i) * ld + s + j] = total;
-      }
-  }
-}
-
-// Scores by dot products: as many independent sums as there are registers for.
+// Scores by dot products: 4 queries times 2 slots at a time.
 template <class E>
 inline void dot_scores(const typename E::type* const* slots, int count, const float* const* q, int rows, int dim,
                        float* scores, int ld) {
   for (int m = 0; m < rows; m += 4) {
-    float* to = scores + size_t(m) * ld;
-    switch (rows - m) {
-      case 1: dot_tile<E, 1, 8>(slots, count, q + m, 1, dim, to, ld); break;
-      case 2: dot_tile<E, 2, 4>(slots, count, q + m, 2, dim, to, ld); break;
-      case 3: dot_tile<E, 3, 4>(slots, count, q + m, 3, dim, to, ld); break;
-      default: dot_tile<E, 4, 2>(slots, count, q + m, 4, dim, to, ld); break;
+    const float* a[4];
+    for (int i = 0; i < 4; i++) a[i] = q[m + i < rows ? m + i : rows - 1];
+    for (int s = 0; s < count; s += 2) {
+      const typename E::type* b[2] = {slots[s], slots[s + 1 < count ? s + 1 : s]};
+      v8 acc[4][2] = {};
+      int d = 0;
+      for (; d + 8 <= dim; d += 8) {
+        const v8 k0 = E::load(b[0] + d), k1 = E::load(b[1] + d);
+        for (int i = 0; i < 4; i++) {
+          const v8 v = load8(a[i] + d);
+          acc[i][0] += v * k0;
+          acc[i][1] += v * k1;
+        }
+      }
+      for (int i = 0; i < 4 && m + i < rows; i++)
+        for (int j = 0; j < 2 && s + j < count; j++) {
+          float total = sum8(acc[i][j]);
+          for (int e = d; e < dim; e++) total += a[i][e] * E::get(b[j] + e);
+          scores[size_t(m + i) * ld + s + j] = total;
+        }
     }
   }
 }

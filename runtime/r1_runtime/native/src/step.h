@@ -27,17 +27,11 @@ struct AttentionPlan {
   int64_t partial_floats = 0;
 };
 
-// Position from which the rows of sequence s are generated tokens.
-inline int generated_from(const R1Plan& plan, int s) {
-  if (plan.prompt_lengths) return plan.prompt_lengths[s];
-  return plan.query_starts[s + 1] - plan.query_starts[s] == 1 ? 0 : 1 << 30;
-}
-
 // The first of the rows [first, last) of a sequence that attends sparsely; all rows after it do, too.
 inline int first_sparse_row(const Sparsity& sparsity, const R1Plan& plan, int s, int tile) {
   const int first = plan.query_starts[s], last = plan.query_starts[s + 1];
   if (!sparsity.on()) return last;
-  const int generated = generated_from(plan, s);
+  const int generated = plan.prompt_lengths ? plan.prompt_lengths[s] : 0;
   for (int t = first; t < last; t++) {
     const int position = plan.positions[t];
     const bool prompt = position < generated;
@@ -52,7 +46,7 @@ inline void plan_sparse(AttentionPlan& out, const Layer& layer, const R1Plan& pl
   const R1LayerShape& l = layer.shape;
   const int heads = l.latent ? l.heads : l.kv_heads, width = l.latent ? std::min(l.heads, QUERY_ROWS) : 1;
   const int tile = tile_positions(l.latent ? width : l.heads / l.kv_heads);
-  const int generated = generated_from(plan, s);
+  const int generated = plan.prompt_lengths ? plan.prompt_lengths[s] : 0;
   for (int t = first; t < last;) {
     const int position = plan.positions[t];
     int end = t + 1;
