@@ -33,6 +33,10 @@ fmt: setup ## put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+test-clients: setup ## lm-eval, vLLM's and guidellm's load generators against the runtime (6 GB in .venv-clients)
+	tools/setup-clients
+	$(BIN)/python -m pytest tests/clients -q
+
 unit: setup ## the fast tests alone (no cluster)
 	$(BIN)/python -m pytest tests/unit tests/properties tests/contract -n 2 -q
 
@@ -72,6 +76,6 @@ lock: setup ## rewrite constraints/*.txt
 	tools/lock
 
 clean: ## remove what was built here (the cache outside the clone stays)
-	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-clients out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test lint fmt unit crds docs up down images bench gpu-check knative lock clean
+.PHONY: help setup demo test test-clients lint fmt unit crds docs up down images bench gpu-check knative lock clean

@@ -37,6 +37,7 @@ class GatewayOptions:
     port: int = 8000
     admin_host: str = EVERY_ADDRESS
     admin_port: int = 8081
+    admin_token_file: Path | None = None
     name: str = ""
     config: Path | None = None
     keys_file: Path | None = None
@@ -90,6 +91,14 @@ def parse_options(
         "port of /healthz, /readyz, /metrics, /signals and PUT /seat-reservations",
         whole_number,
         metavar="PORT",
+    )
+    parser.add(
+        "--admin-token-file",
+        None,
+        "file with the token that /metrics, /signals and PUT /seat-reservations require; the probes "
+        "need none",
+        Path,
+        metavar="FILE",
     )
     name = env.get("HOSTNAME") or "r1-gateway"
     parser.add("--name", name, "this gateway's name in the signals", metavar="NAME")

@@ -123,7 +123,12 @@ class GatewayServer:
         supervisor = self._supervisor
         page = MetricsPage(gateway, self._process_stats())
         application = build_admin(
-            gateway, page, options.name, self.not_ready_reason, supervisor.failing
+            gateway,
+            page,
+            options.name,
+            self.not_ready_reason,
+            supervisor.failing,
+            options.admin_token_file,
         )
         self._admin = web.AppRunner(application, access_log=None, handle_signals=False)
         await self._admin.setup()

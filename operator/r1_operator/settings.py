@@ -83,6 +83,9 @@ class OperatorSettings:
     gateway_service: str = _setting(
         "", "namespace/name of the gateway Service; the operator polls the signals of its pods."
     )
+    gateway_token_file: str = _setting(
+        "", "File with the token of the gateways' admin port; no token is sent when empty."
+    )
     gateway_urls: tuple[str, ...] = _setting(
         (), "Signal URLs that replace the gateway Service, for tests and --dev."
     )

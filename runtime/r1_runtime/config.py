@@ -228,7 +228,7 @@ class R1Config:
     attention_heads: str = option(
         "",
         "file with the mode of each key head: dense, sparse or window (default: attention_heads.json"
-        " beside the checkpoint, where it exists); python -m r1_runtime.sparsity.profile writes it",
+        " beside the checkpoint, where it exists); python -m r1_runtime.profiling.attention_heads writes it",
         group=SPARSITY,
     )
 

@@ -31,7 +31,15 @@ def test_vllm_bench_serve_completes_every_request(
 ) -> None:
     script = tmp_path / "bench_serve.py"
     script.write_text(BENCH_SERVE)
-    command = [script, "--backend", backend, "--base-url", server.url, "--endpoint", endpoint]
+    command: list[str | Path] = [
+        script,
+        "--backend",
+        backend,
+        "--base-url",
+        server.url,
+        "--endpoint",
+        endpoint,
+    ]
     command += ["--model", "tiny", "--tokenizer", model, "--dataset-name", "random"]
     command += ["--random-input-len", "20", "--random-output-len", "16", "--num-prompts", "8"]
     command += ["--max-concurrency", "4", "--ignore-eos"]

@@ -29,6 +29,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from r1_bench.gateway.admission_core import request_us
 from r1_bench.gateway.load import request_bytes
 from r1_bench.rows import BenchmarkRow, write
 
@@ -329,6 +330,19 @@ def build_rows(
     ]
 
 
+def admission_rows() -> list[BenchmarkRow]:
+    """CPU of the admission core, small and large; flat means the same for both."""
+    small = request_us(10, 100, 10, fair=True)
+    large = request_us(500, 10_000, 100, fair=True)
+    fifo = request_us(500, 10_000, 100, fair=False)
+    return [
+        BenchmarkRow("admission core, 10 pods, 100 queued, 10 tenants", "us", small, bar=5.0),
+        BenchmarkRow("admission core, 500 pods, 10,000 queued, 100 tenants", "us", large, bar=5.0),
+        BenchmarkRow("the same first come, first served", "us", fifo, bar=5.0),
+        BenchmarkRow("admission core, large relative to small", "ratio", large / small, bar=1.5),
+    ]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m r1_bench.gateway",
@@ -349,5 +363,5 @@ def main() -> int:
         classes = measure_overload(folder, "gateway", long, fifo=False)
         peer = measure_overload(folder, "haproxy", long, fifo=False)
         fifo = measure_overload(folder, "gateway", long, fifo=True)
-    write("gateway", build_rows(figures, classes, fifo, peer))
+    write("gateway", [*build_rows(figures, classes, fifo, peer), *admission_rows()])
     return 0

@@ -124,7 +124,7 @@ async def run_pod(port: int, slots: int, service_ms: float) -> None:
     await server.serve_forever()
 
 
-class Caller(asyncio.Protocol):
+class LoadClient(asyncio.Protocol):
     """A keep-alive client connection: one request at a time, bytes counted on arrival."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -160,9 +160,9 @@ class Caller(asyncio.Protocol):
             self.done.set_exception(ConnectionError("the proxy closed the connection"))
 
 
-async def connect(port: int) -> Caller:
+async def connect(port: int) -> LoadClient:
     loop = asyncio.get_running_loop()
-    _, caller = await loop.create_connection(Caller, "127.0.0.1", port)
+    _, caller = await loop.create_connection(LoadClient, "127.0.0.1", port)
     return caller
 
 
@@ -185,7 +185,7 @@ async def run_streams(port: int, count: int, seconds: float) -> dict[str, object
     waits: list[float] = []
     end = time.perf_counter() + seconds
 
-    async def one(caller: Caller) -> None:
+    async def one(caller: LoadClient) -> None:
         await asyncio.sleep(random.random() * 0.5)  # noqa: S311
         while time.perf_counter() < end:
             begun = time.perf_counter()
@@ -208,9 +208,9 @@ async def run_overload(port: int, seconds: float, classes: bool) -> dict[str, ob
     latencies: dict[str, list[float]] = {"Q1": [], "Q2": [], "Q3": []}
     warm = time.perf_counter() + seconds * 0.2
     end = time.perf_counter() + seconds
-    idle: list[Caller] = [await connect(port) for _ in range(64)]
+    idle: list[LoadClient] = [await connect(port) for _ in range(64)]
 
-    async def measure(name: str, caller: Caller) -> None:
+    async def measure(name: str, caller: LoadClient) -> None:
         begun = time.perf_counter()
         request = request_bytes(False, name if classes else "Q2")
         await caller.send(request, streamed=False)

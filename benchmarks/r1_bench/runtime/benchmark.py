@@ -56,8 +56,8 @@ CASES = {
     "demo": ModelCase(_ALL, 64, (512, 2048, 8192)),
     "40m": ModelCase(_ALL, 48, (512, 2048, 8192)),
     "smollm2": ModelCase(_ALL, 24, (512, 2048)),
-    "1b": ModelCase(_ALL, 8, (512,), kept=False),
-    "3b": ModelCase(("Q8_0", "Q4_0"), 8, (512,), kept=False),
+    "1b": ModelCase(_ALL, 4, (512,), kept=False),
+    "3b": ModelCase(("Q8_0", "Q4_0"), 4, (512,), kept=False),
 }
 PARTS = (
     *("decode", "prefill", "two-threads", "transformers", "latency", "long", "memory"),

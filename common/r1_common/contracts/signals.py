@@ -59,6 +59,8 @@ class RouteSignals:
     seat_occupancy_seconds: float | None
     seats: float
     ready_endpoints: float
+    predicted_wait_seconds: ByClass | None = None
+    """Expected seconds in the queue of a request that arrives now; None from a release without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,9 @@ def parse_route_signals(entry: object) -> RouteSignals:
         seat_occupancy_seconds=route.optional_number("seatOccupancySeconds", 0),
         seats=route.number("seats", 0),
         ready_endpoints=route.number("readyEndpoints", 0),
+        predicted_wait_seconds=route.numbers_by_key("predictedWaitSeconds", 0)
+        if route.has("predictedWaitSeconds")
+        else None,
     )
 
 
@@ -194,6 +199,8 @@ def route_document(signals: RouteSignals, latencies: RouteLatencies) -> dict[str
         "timeToFirstToken": _histograms(latencies.time_to_first_token),
         "latency": _histograms(latencies.latency),
     }
+    if signals.predicted_wait_seconds is not None:
+        document["predictedWaitSeconds"] = signals.predicted_wait_seconds
     if signals.in_flight_by_endpoint is not None:
         document["inFlightByEndpoint"] = signals.in_flight_by_endpoint
     return document

@@ -23,7 +23,10 @@ _EVENT_STREAM = re.compile(rb"\ncontent-type:[ \t]*text/event-stream[ \t]*[;\r]"
 # Browsers give a response to a page of another origin only with these.
 CROSS_ORIGIN = (
     b"access-control-allow-origin: *\r\n"
-    b"access-control-expose-headers: x-request-id, x-r1-queue-ms, x-r1-class, retry-after\r\n"
+    b"access-control-expose-headers: x-request-id, x-r1-queue-ms, x-r1-class, x-r1-requested-class, "
+    b"retry-after, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
+    b"x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, "
+    b"x-ratelimit-reset-tokens\r\n"
 )
 
 # nginx buffers a response of unknown length unless a header forbids that.

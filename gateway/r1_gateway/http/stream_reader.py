@@ -18,7 +18,10 @@ import orjson
 USAGE = b'"completion_tokens"'
 PROMPT = b'"prompt_tokens"'
 _PROMPT_TOKENS = re.compile(rb'"prompt_tokens"\s*:\s*(\d{1,9})')
-NEAR_BYTES = 1 << 9
+_BOTH_TOKENS = re.compile(
+    rb'"prompt_tokens"\s*:\s*(\d{1,9})[^{}]{0,64}?"completion_tokens"\s*:\s*(\d{1,9})'
+)
+NEAR_BYTES = 1 << 8
 """The counts of a ``usage`` lie within this many bytes of each other."""
 _COMPLETION_TOKENS = re.compile(rb'"completion_tokens"\s*:\s*(\d{1,9})')
 LINE_BYTES = 1 << 16
@@ -126,11 +129,15 @@ def _is_error(event: bytes) -> bool:
 def plain_usage(body: bytes) -> tuple[int | None, int | None]:
     """Prompt and completion tokens by the ``usage`` of a whole response without streaming."""
     at = body.rfind(USAGE)
-    count = _COMPLETION_TOKENS.match(body, at) if at >= 0 else None
+    if at < 0:
+        return None, None
+    begin = body.find(PROMPT, max(at - NEAR_BYTES, 0), at)
+    if begin >= 0 and (both := _BOTH_TOKENS.match(body, begin)) is not None:  # the usual order
+        return int(both[1]), int(both[2])
+    count = _COMPLETION_TOKENS.match(body, at)
     if count is None:
         return None, None
-    begin = max(body.rfind(PROMPT, max(at - NEAR_BYTES, 0), at + NEAR_BYTES), 0)
-    prompt = _PROMPT_TOKENS.match(body, begin)
+    prompt = _PROMPT_TOKENS.search(body, max(at - NEAR_BYTES, 0), at + NEAR_BYTES)
     return (None if prompt is None else int(prompt[1])), int(count[1])
 
 

@@ -81,6 +81,7 @@ def route_signals(route: Route, now: float) -> RouteSignals:
         seat_occupancy_seconds=admission.occupancy_seconds,
         seats=admission.pool.available_seats,
         ready_endpoints=admission.pool.available,
+        predicted_wait_seconds=_by_class([admission.predicted_wait(k, now) for k in CLASSES]),
     )
 
 

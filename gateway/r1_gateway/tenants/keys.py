@@ -239,7 +239,8 @@ def _limits(value: object, where: str) -> TenantLimits:
             raise InvalidKeys(
                 f"{where}: limits.{name} must be a whole number from 1 to {LARGEST_LIMIT}"
             )
-    return TenantLimits(**{FIELDS[name]: limit for name, limit in fields.items()})  # type: ignore[arg-type]
+    limits = TenantLimits(**{FIELDS[name]: limit for name, limit in fields.items()})  # type: ignore[arg-type]
+    return NO_LIMITS if limits == NO_LIMITS else limits
 
 
 def _jwt(name: str, entry: object) -> JwtSettings:

@@ -37,7 +37,7 @@ MINUTE_KEYS_SECONDS = 3600
 """Life of the counters of the limits per minute after the last write."""
 
 
-class CounterStore(Protocol):
+class UsageStore(Protocol):
     """Hashes of numbers."""
 
     async def exchange(
@@ -104,7 +104,7 @@ class SharedUsage:
     def __init__(
         self,
         limiter: TenantLimiter,
-        store: CounterStore,
+        store: UsageStore,
         *,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,

@@ -36,7 +36,7 @@ class LimitReached(Exception):
 
 
 @dataclass(slots=True)
-class Window:
+class UsageWindow:
     """Tokens of a tenant in one calendar window of UTC."""
 
     name: str
@@ -62,8 +62,10 @@ class Account:
     limits: TenantLimits = NO_LIMITS
     requests: TokenBucket | None = None
     tokens: TokenBucket | None = None
-    windows: dict[str, Window] = field(default_factory=dict)
+    windows: dict[str, UsageWindow] = field(default_factory=dict)
     """By kind, ``day`` and ``month``."""
+    has_windows: bool = False
+    """Whether the tenant has a limit per day or month."""
     used_at: float = 0.0
     """Monotonic seconds of the last request."""
     total_requests: float = 0.0
@@ -75,6 +77,7 @@ class Account:
     def apply(self, limits: TenantLimits, share: float, now: float) -> None:
         """Apply changed limits; what was charged stays charged."""
         self.limits = limits
+        self.has_windows = bool(limits.tokens_per_day or limits.tokens_per_month)
         self.requests = _resized(self.requests, limits.requests_per_minute, share, now)
         self.tokens = _resized(self.tokens, limits.tokens_per_minute, share, now)
 
@@ -101,7 +104,7 @@ class Account:
             bucket.take(total - before, now)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Charge:
     """What one request was charged at arrival; settled once."""
 
@@ -132,47 +135,46 @@ class TenantLimiter:
             LimitReached: nothing was charged.
         """
         limits = caller.limits
-        if limits is NO_LIMITS or limits == NO_LIMITS:
+        if limits is NO_LIMITS:
             return None
         account = self._account(caller, now)
-        windows = self._open_windows(account)
+        windows = self._open_windows(account) if account.has_windows else _NO_WINDOWS
         for window, limit in windows:
             limit *= self._share
             if window.used + min(tokens, limit) > limit:
-                raise _refused(
-                    account, f"tokensPer{window.name.partition(':')[0].title()}", TOKENS, limit,
-                    window.ends - self._wall_clock(),
-                    _headers(account, now),
-                )  # fmt: skip
-        for bucket, amount, name, kind in (
-            (account.requests, 1.0, "requestsPerMinute", REQUESTS),
-            (account.tokens, tokens, "tokensPerMinute", TOKENS),
-        ):
-            if bucket is not None and not bucket.fits(amount, now):
-                seconds = bucket.return_seconds(amount, now)
-                headers = _headers(account, now)
-                raise _refused(account, name, kind, bucket.capacity, seconds, headers)
-        if account.requests is not None:
-            account.requests.take(1.0, now)
+                kind = window.name.partition(":")[0].title()
+                seconds = window.ends - self._wall_clock()
+                raise _refused(account, f"tokensPer{kind}", TOKENS, limit, seconds, now)
+        requests, token_bucket = account.requests, account.tokens
+        if requests is not None and not requests.fits(1.0, now):
+            seconds = requests.return_seconds(1.0, now)
+            raise _refused(account, "requestsPerMinute", REQUESTS, requests.capacity, seconds, now)
+        if token_bucket is not None:
+            if not token_bucket.fits(tokens, now):
+                seconds = token_bucket.return_seconds(tokens, now)
+                limit = token_bucket.capacity
+                raise _refused(account, "tokensPerMinute", TOKENS, limit, seconds, now)
+            token_bucket.take(tokens, now)
+            account.total_tokens += tokens
+        if requests is not None:
+            requests.take(1.0, now)
             account.total_requests += 1.0
-        self._take(account, windows, tokens, now)
+        for window, _ in windows:
+            window.own += tokens
         return Charge(account, tokens, _headers(account, now))
 
     def settle(self, charge: Charge, tokens: float, now: float) -> None:
         """Correct a charge to the tokens that the request really used."""
         difference = tokens - charge.tokens
-        if difference:
-            account = charge.account
-            self._take(account, self._open_windows(account), difference, now)
-
-    def _take(
-        self, account: Account, windows: list[tuple[Window, float]], tokens: float, now: float
-    ) -> None:
+        if not difference:
+            return
+        account = charge.account
         if account.tokens is not None:
-            account.tokens.take(tokens, now)
-            account.total_tokens += tokens
-        for window, _ in windows:
-            window.own += tokens
+            account.tokens.take(difference, now)
+            account.total_tokens += difference
+        if account.has_windows:
+            for window, _ in self._open_windows(account):
+                window.own += difference
 
     def _account(self, caller: Caller, now: float) -> Account:
         share = 1.0 if self.shared else 1.0 / max(self.gateways, 1)
@@ -188,12 +190,10 @@ class TenantLimiter:
         found.used_at = now
         return found
 
-    def _open_windows(self, account: Account) -> list[tuple[Window, float]]:
+    def _open_windows(self, account: Account) -> list[tuple[UsageWindow, float]]:
         """The current day and month of a tenant with such limits, and the limits."""
         limits = account.limits
-        found: list[tuple[Window, float]] = []
-        if limits.tokens_per_day is None and limits.tokens_per_month is None:
-            return found
+        found: list[tuple[UsageWindow, float]] = []
         at = self._wall_clock()
         for kind, limit in (("day", limits.tokens_per_day), ("month", limits.tokens_per_month)):
             if limit is None:
@@ -205,14 +205,16 @@ class TenantLimiter:
         return found
 
 
-def open_window(kind: str, at: float) -> Window:
+def open_window(kind: str, at: float) -> UsageWindow:
     """The calendar window of UTC (``day`` or ``month``) that contains the unix time ``at``."""
     date = time.gmtime(at)
     if kind == "day":
         begins = calendar.timegm((date.tm_year, date.tm_mon, date.tm_mday, 0, 0, 0))
-        return Window(time.strftime("day:%Y-%m-%d", date), begins + DAY_SECONDS)
+        return UsageWindow(time.strftime("day:%Y-%m-%d", date), begins + DAY_SECONDS)
     year, month = date.tm_year + date.tm_mon // 12, date.tm_mon % 12 + 1
-    return Window(time.strftime("month:%Y-%m", date), calendar.timegm((year, month, 1, 0, 0, 0)))
+    return UsageWindow(
+        time.strftime("month:%Y-%m", date), calendar.timegm((year, month, 1, 0, 0, 0))
+    )
 
 
 def _resized(
@@ -228,7 +230,7 @@ def _resized(
 
 
 def _refused(
-    account: Account, limit: str, kind: str, value: float, seconds: float, headers: bytes
+    account: Account, limit: str, kind: str, value: float, seconds: float, now: float
 ) -> LimitReached:
     whole = max(math.ceil(seconds), 1)
     return LimitReached(
@@ -237,31 +239,33 @@ def _refused(
         f"tenant {account.tenant!r} reached its limit {limit} of {value:.0f} {kind}; "
         f"retry after {whole} s",
         whole,
-        headers,
+        _headers(account, now),
     )
 
 
 def _headers(account: Account, now: float) -> bytes:
     """The ``x-ratelimit-*`` lines of OpenAI for the limits per minute."""
-    lines = b""
-    for bucket, kind in ((account.requests, b"requests"), (account.tokens, b"tokens")):
-        if bucket is not None:
-            lines += (
-                b"x-ratelimit-limit-%s: %d\r\nx-ratelimit-remaining-%s: %d\r\n"
-                b"x-ratelimit-reset-%s: %s\r\n"
-                % (
-                    kind, bucket.capacity, kind, max(bucket.level(now), 0.0), kind,
-                    _duration(bucket.full_seconds(now)),
-                )
-            )  # fmt: skip
-    return lines
+    requests, tokens = account.requests, account.tokens
+    lines = b"" if requests is None else _lines(requests, b"requests", now)
+    return lines if tokens is None else lines + _lines(tokens, b"tokens", now)
+
+
+def _lines(bucket: TokenBucket, kind: bytes, now: float) -> bytes:
+    level = bucket.level(now)
+    return b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n" % (
+        kind, bucket.shown, kind, level if level > 0.0 else 0, kind,
+        _duration((bucket.capacity - level) / bucket.per_second),
+    )  # fmt: skip
+
+
+_NO_WINDOWS: list[tuple[UsageWindow, float]] = []
 
 
 def _duration(seconds: float) -> bytes:
     """A time as OpenAI writes it: ``120ms``, ``6.5s``, ``1m0s``."""
     if seconds < 1.0:
-        return b"%dms" % math.ceil(seconds * 1000.0)
+        return b"%dms" % int(seconds * 1000.0 + 0.999)
     if seconds < 60.0:
-        return b"%gs" % round(seconds, 2)
+        return f"{seconds:.4g}s".encode()
     minutes, rest = divmod(math.ceil(seconds), 60)
     return b"%dm%ds" % (minutes, rest)

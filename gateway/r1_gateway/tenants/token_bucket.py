@@ -13,39 +13,44 @@ MINUTE_SECONDS = 60.0
 class TokenBucket:
     """``capacity`` units per minute."""
 
-    __slots__ = ("_at", "_level", "_promised", "_promised_at", "capacity")
+    __slots__ = ("_at", "_level", "_promised", "_promised_at", "capacity", "per_second", "shown")
 
     def __init__(self, capacity: float, now: float) -> None:
         self.capacity = capacity
+        self.per_second = capacity / MINUTE_SECONDS
+        """Units that refill in a second."""
+        self.shown = int(capacity)
+        """The limit in the headers."""
         self._level = capacity
         self._at = now
         self._promised = 0.0  # units of refused requests that were given a time to return
         self._promised_at = now
 
-    @property
-    def per_second(self) -> float:
-        """Units that refill in a second."""
-        return self.capacity / MINUTE_SECONDS
-
     def resize(self, capacity: float, now: float) -> None:
         """Apply a changed limit; the units that are in use stay in use."""
         used = self.capacity - self.level(now)
         self.capacity = capacity
+        self.per_second = capacity / MINUTE_SECONDS
+        self.shown = int(capacity)
         self._level = capacity - used
 
     def level(self, now: float) -> float:
         """Units that are free at ``now`` (monotonic seconds); negative with a debt."""
-        self._level = min(self._level + (now - self._at) * self.per_second, self.capacity)
-        self._at = now
+        if now > self._at:
+            level = self._level + (now - self._at) * self.per_second
+            self._level = min(self.capacity, level)
+            self._at = now
         return self._level
 
     def fits(self, amount: float, now: float) -> bool:
         """Whether ``amount`` is free; more than a full bucket counts as a full one."""
-        return self.level(now) >= min(amount, self.capacity)
+        level = self.level(now)
+        return level >= amount or level >= self.capacity
 
     def take(self, amount: float, now: float) -> None:
         """Charge ``amount``; a negative one is a refund."""
-        self._level = min(self.level(now) - amount, self.capacity)
+        level = self.level(now) - amount
+        self._level = min(self.capacity, level)
 
     def return_seconds(self, amount: float, now: float) -> float:
         """Seconds after which a refused request of ``amount`` fits.
@@ -59,7 +64,3 @@ class TokenBucket:
         missing = amount + self._promised - self.level(now)
         self._promised += amount
         return max(missing, 0.0) / self.per_second
-
-    def full_seconds(self, now: float) -> float:
-        """Seconds until the bucket is full."""
-        return (self.capacity - self.level(now)) / self.per_second

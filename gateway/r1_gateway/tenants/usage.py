@@ -86,7 +86,10 @@ class UsageByTenant:
         cost: float,
     ) -> None:
         """Count a request that ended."""
-        usage = self.of(tenant)
+        usage = self.tenants.get(tenant)
+        if usage is None:
+            usage = self.of(tenant)
+            self._count_unnamed(tenant, input_tokens + output_tokens)
         usage.requests[klass, status] += 1
         usage.input_tokens[klass] += input_tokens
         usage.output_tokens[klass] += output_tokens
@@ -94,19 +97,28 @@ class UsageByTenant:
         if first_token_seconds is not None:
             usage.first_token_seconds[klass] += first_token_seconds
             usage.first_tokens[klass] += 1
-        usage.cost += cost
+        if cost:
+            usage.cost += cost
+
+    def _count_unnamed(self, tenant: str, tokens: int) -> None:
+        """Count tokens of a tenant without a name, for the ranking."""
         ranks = self._tokens
-        ranks[tenant] += input_tokens + output_tokens
+        ranks[tenant] += tokens
         if len(ranks) > RANKED:
             self._tokens = Counter(dict(ranks.most_common(RANKED // 2)))
 
     def _rank(self) -> None:
         """Give the names of the tenants with the fewest tokens to unnamed ones with far more."""
         ranks = self._tokens
-        named = sorted((t for t in self.tenants if t != OTHER), key=lambda t: ranks[t])
-        above = [t for t, _ in ranks.most_common(self._named) if t not in self.tenants]
-        for least, best in zip(named, above, strict=False):
-            if ranks[best] <= OVERTAKEN * ranks[least]:
+        since = {
+            name: sum(each.input_tokens) + sum(each.output_tokens)
+            for name, each in self.tenants.items()
+            if name != OTHER
+        }
+        named = sorted(since, key=lambda name: since[name])
+        for least, (best, tokens) in zip(named, ranks.most_common(self._named), strict=False):
+            if tokens <= OVERTAKEN * since[least]:
                 break
-            del self.tenants[least]
+            del self.tenants[least], ranks[best]
+            ranks[least] = int(since[least])
             self.tenants[best] = TenantUsage()

@@ -12,6 +12,7 @@ import json
 import logging
 import signal
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from r1_operator.api.serving import ModelSource
@@ -91,7 +92,10 @@ class Manager:
         directory = GatewayDirectory(
             api, service=settings.gateway_service, urls=settings.gateway_urls
         )
-        self.signals = GatewaySignals(directory)
+        token_file = settings.gateway_token_file
+        self.signals = GatewaySignals(
+            directory, token_file=Path(token_file) if token_file else None
+        )
         self.forecaster = ForecastClient(settings.forecaster_url)
         prometheus = settings.prometheus()
         self.external = ExternalMetrics(prometheus)

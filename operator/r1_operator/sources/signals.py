@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import aiohttp
 
@@ -19,6 +20,7 @@ from r1_common.contracts.priority_classes import BY_NAME
 from r1_common.contracts.seat_reservations import ReservationRequest, reservations_document
 from r1_common.contracts.unavailable import Unavailable
 from r1_common.http_json import read_json
+from r1_common.token_file import InvalidToken, read_token
 from r1_common.untrusted_json import InvalidJson
 from r1_operator.plan.signals.counter_sample import CounterSample
 from r1_operator.plan.signals.gateway_signals import read_latencies, read_signals
@@ -63,10 +65,13 @@ class GatewaySignals:
         directory: GatewayDirectory,
         *,
         timeout_seconds: float = 1.5,
+        token_file: Path | None = None,
         now: Callable[[], float] = PROCESS_CLOCK.now,
     ) -> None:
         self._directory = directory
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._token_file = token_file
+        """File with the token of the gateways' admin port."""
         self._now = now
         self._session: aiohttp.ClientSession | None = None
 
@@ -74,6 +79,16 @@ class GatewaySignals:
         """Close the connections."""
         if self._session is not None:
             await self._session.close()
+
+    def _headers(self) -> dict[str, str]:
+        """Headers with the token of the admin port; an unusable file is logged and none is sent."""
+        if self._token_file is None:
+            return {}
+        try:
+            return {"Authorization": f"Bearer {read_token(self._token_file)}"}
+        except InvalidToken as error:
+            logger.warning("the token of the gateways cannot be used: %s", error)
+            return {}
 
     async def read(self) -> SignalSnapshot:
         """Poll all gateways once; a failing gateway never raises."""
@@ -131,7 +146,9 @@ class GatewaySignals:
     ) -> None:
         try:
             reservations_url = f"{url.removesuffix('/signals')}/seat-reservations"
-            async with session.put(reservations_url, json=body) as response:
+            async with session.put(
+                reservations_url, json=body, headers=self._headers()
+            ) as response:
                 if response.status != 204:
                     logger.debug(
                         "gateway %s rejected the seat reservations: HTTP %d", name, response.status
@@ -143,7 +160,7 @@ class GatewaySignals:
         self, session: aiohttp.ClientSession, name: str, url: str
     ) -> SignalsResponse | str:
         try:
-            async with session.get(url) as response:
+            async with session.get(url, headers=self._headers()) as response:
                 response.raise_for_status()
                 kind, body = response.headers.get("Content-Type", ""), await response.read()
             answer = read_json(response.status, kind, body)

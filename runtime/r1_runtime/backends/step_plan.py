@@ -37,7 +37,7 @@ class StepPlan:
         next_tokens: [T] the token after each row, -1 where the step samples it. Only for a backend
             that drafts by the model's own layer (`--speculation mtp`); else empty.
         prompt_lengths: [N] position from which the rows of a sequence are generated tokens, which
-            attend sparsely where that is on; empty for 0.
+            attend sparsely where that is on. Empty: a sequence with one row has a generated token.
         joined: the seven arrays from `tokens` to `output_rows` behind each other, where they are views
             of one array; else empty. It saves a backend the look-up of each address.
     """
@@ -54,6 +54,13 @@ class StepPlan:
     next_tokens: Int32 = field(default_factory=lambda: _NONE)
     prompt_lengths: Int32 = field(default_factory=lambda: _NONE)
     joined: Int32 = field(default_factory=lambda: _NONE)
+
+    def generated_from(self) -> Int32:
+        """[N] `prompt_lengths`, or what stands for them where they are empty."""
+        if len(self.prompt_lengths):
+            return self.prompt_lengths
+        alone = np.diff(self.query_starts) == 1
+        return np.where(alone, 0, self.context_lengths).astype(np.int32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,13 @@ class Runner:
         views = [joined[end - len(part) : end] for part, end in zip(parts, ends, strict=True)]
         pooled = hidden_rows(step)
         return StepPlan(
-            *views,
+            tokens=views[0],
+            positions=views[1],
+            query_starts=views[2],
+            context_lengths=views[3],
+            block_starts=views[4],
+            blocks=views[5],
+            output_rows=views[6],
             sampling=self._sampling_plans.plan([self._sampling_row(*place) for place in places]),
             hidden_rows=_ints(pooled) if pooled else _NO_ROWS,
             next_tokens=_ints(_next_tokens(step)) if self._model_drafts else _NO_ROWS,

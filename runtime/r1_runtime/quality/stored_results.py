@@ -15,7 +15,8 @@ from r1_runtime.quality.evaluation_set import EvaluationSet
 from r1_runtime.quality.progress import Progress
 from r1_runtime.quality.result import QualityResult, read_result
 from r1_runtime.quality.size import EvaluationSize
-from r1_runtime.server.options import resolve_model
+from r1_runtime.server.loading import open_and_choose
+from r1_runtime.server.options import resolve_model, serve_options
 
 FOLDER = Path("out/quality/results")
 
@@ -58,11 +59,15 @@ def evaluate_stored(
 
 
 def _key(config: R1Config, texts: EvaluationSet, size: EvaluationSize) -> str:
-    """Digest of all that changes a result: options, model file, texts, sizes, native code."""
+    """Digest of all that changes a result: options, what they choose, model file, texts, native code."""
     model = resolve_model(config.base_model)
     files = sorted(model.rglob("*")) if model.is_dir() else [model]
     stamps = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    parts = [config.arguments(), stamps, texts.identity(), asdict(size), _native_digest()]
+    _, _, choice = open_and_choose(serve_options(config))
+    parts = [
+        *(config.arguments(), str(choice.codecs), choice.cache_type.name),
+        *(stamps, texts.identity(), asdict(size), _native_digest()),
+    ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
 

@@ -38,7 +38,7 @@ from r1_runtime.server.memory import MemoryEstimate, Sizes, choose_block_count, 
 from r1_runtime.server.memory_need import memory_need
 from r1_runtime.server.options import ServeOptions, resolve_model
 from r1_runtime.server.sleep import Sleeper
-from r1_runtime.sparsity.options import sparsity_policy
+from r1_runtime.server.sparsity_options import sparsity_policy
 from r1_runtime.tokenizer.chat_tokenizer import ChatTokenizer
 from r1_runtime.tokenizer.open import open_tokenizer
 

@@ -26,14 +26,17 @@ def hadamard(x: Tensor) -> Tensor:
     matrix = torch.ones(1, 1, dtype=x.dtype, device=x.device)
     while len(matrix) < block:
         matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
-    return (x.unflatten(-1, (n // block, block)) @ (matrix / block**0.5)).flatten(-2)
+    blocks = x.reshape(*x.shape[:-1], n // block, block)
+    turned: Tensor = blocks @ (matrix / block**0.5)
+    return turned.flatten(-2)
 
 
 def stored(codec: str, rows: Tensor) -> Tensor:
     """What reading gives after rows [..., n] were stored by a codec of `CODECS`."""
     n = rows.shape[-1]
     padded = F.pad(rows.float(), (0, -n % _PADDING))
-    groups = [_ROUND_TRIPS[codec](group) for group in padded.split(GROUP, dim=-1)]
+    starts = range(0, padded.shape[-1], GROUP)
+    groups = [_ROUND_TRIPS[codec](padded[..., at : at + GROUP]) for at in starts]
     return torch.cat(groups, dim=-1)[..., :n].to(rows.dtype)
 
 

@@ -69,7 +69,7 @@ def uniform(heads: tuple[int, ...], mode: HeadMode) -> HeadModes:
 
 
 def read_head_modes(path: Path) -> HeadModes:
-    """Read a file that `python -m r1_runtime.sparsity.profile` wrote.
+    """Read a file that `python -m r1_runtime.profiling.attention_heads` wrote.
 
     Raises:
         OptionError: the file cannot be read, or has another content.
@@ -79,7 +79,7 @@ def read_head_modes(path: Path) -> HeadModes:
         return HeadModes(tuple(tuple(HeadMode[name.upper()] for name in row) for row in layers))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OptionError(
-            f"{path}: no head modes ({error}). Fix: python -m r1_runtime.sparsity.profile MODEL."
+            f"{path}: no head modes ({error}). Fix: python -m r1_runtime.profiling.attention_heads MODEL."
         ) from error
 
 

@@ -64,11 +64,10 @@ class Measurement:
 
     @property
     def saves(self) -> bool:
-        """Whether time or bytes are saved."""
-        ratios = [each.median for each in (self.decode, self.prefill) if each is not None]
-        if self.bytes_ratio is not None:
-            ratios.append(self.bytes_ratio)
-        return any(ratio < _SAVES for ratio in ratios)
+        """Whether bytes are saved, or time in every turn."""
+        times = [each for each in (self.decode, self.prefill) if each is not None]
+        fewer = self.bytes_ratio is not None and self.bytes_ratio < _SAVES
+        return fewer or any(each.median < _SAVES and each.high < 1 for each in times)
 
     def verdict(self) -> str:
         """One phrase: whether it pays, or which limit it misses."""

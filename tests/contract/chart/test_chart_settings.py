@@ -51,8 +51,15 @@ def container(manifests: list[Manifest], component: str) -> Manifest:
 
 def settings(manifests: list[Manifest], component: str) -> dict[str, str]:
     """Return the component's own variables with their values (a pod's field as its path)."""
+
+    def value(each: dict[str, Any]) -> str:
+        source = each.get("valueFrom", {})
+        if "secretKeyRef" in source:
+            return f"{source['secretKeyRef']['name']}/{source['secretKeyRef']['key']}"
+        return str(each.get("value") or source["fieldRef"]["fieldPath"])
+
     return {
-        each["name"]: each.get("value") or each["valueFrom"]["fieldRef"]["fieldPath"]
+        each["name"]: value(each)
         for each in container(manifests, component)["env"]
         if each["name"].startswith("R1_")
     }
@@ -193,6 +200,9 @@ def test_the_gateway_parses_its_chart_settings(render: Callable[..., list[Manife
         render(
             "watchNamespaces={team-a}",
             "gateway.apiKeysSecret.name=clients",
+            "gateway.redisSecret.name=counters",
+            "gateway.adminTokenSecret.name=admin",
+            "gateway.accessLog=true",
             "gateway.drainSeconds=60",
             "gateway.logLevel=debug",
         ),
@@ -206,6 +216,9 @@ def test_the_gateway_parses_its_chart_settings(render: Callable[..., list[Manife
     assert options.watch_namespace == "team-a"
     assert options.gateway_service == "r1-system/r1-gateway"
     assert options.keys_file == Path("/etc/r1/api-keys/keys.json")
+    assert options.redis == "counters/url"
+    assert options.admin_token_file == Path("/etc/r1/admin-token/token")
+    assert options.access_log
     assert options.drain_seconds == 60
     assert options.log_level == "debug"
 
@@ -287,3 +300,26 @@ def test_forecaster_ports_match_the_chart(
     assert options.published.catalogue.keys() == {("shop", "orders")}
     mounted = {each["mountPath"] for each in made["volumeMounts"]}
     assert {str(options.external_metrics_tls), folder} <= mounted
+
+
+def test_the_token_of_the_admin_port_reaches_gateway_operator_and_service_monitor(
+    render: Callable[..., list[Manifest]],
+) -> None:
+    manifests = render("gateway.adminTokenSecret.name=admin", "gateway.adminTokenSecret.key=t")
+    loaded = OperatorSettings.load(environment=settings(manifests, "operator"))
+    assert loaded.gateway_token_file == "/etc/r1/admin-token/t"
+    for component in ("operator", "gateway"):
+        mounts = container(manifests, component)["volumeMounts"]
+        assert {
+            "name": "admin-token",
+            "mountPath": "/etc/r1/admin-token",
+            "readOnly": True,
+        } in mounts
+    credentials = [
+        endpoint["authorization"]["credentials"]
+        for manifest in manifests
+        if manifest["kind"] == "ServiceMonitor"
+        for endpoint in manifest["spec"]["endpoints"]
+        if "authorization" in endpoint
+    ]
+    assert credentials in ([], [{"name": "admin", "key": "t"}])

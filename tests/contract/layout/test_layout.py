@@ -64,7 +64,8 @@ def test_folders_with_an_exception_exist(folder: str) -> None:
 def test_constraints_carry_hashes_and_no_address() -> None:
     files = sorted((ROOT / "constraints").glob("*.txt"))
     images = {"operator", "gateway", "forecasting", "runtime", "runtime-cuda", "backtest"}
-    assert {file.stem for file in files} == {"all", "models", *images}
+    clients = {"clients", "clients-no-deps"}
+    assert {file.stem for file in files} == {"all", "models", *clients, *images}
     for file in files:
         text = file.read_text()
         assert "://" not in text, file

@@ -46,6 +46,7 @@ ROUTES = st.builds(
     st.none() | FIGURES,
     FIGURES,
     FIGURES,
+    st.none() | BY_CLASS,
 )
 LATENCIES = st.builds(RouteLatencies, HISTOGRAMS, HISTOGRAMS)
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -91,4 +92,37 @@ async def test_seat_reservations_of_the_operators_client_are_applied(
     await signals.reserve_seats({"default/m": {"Q1": 2}}, 30.0)
     admission = server.gateway.routes["default/m"].admission
     assert admission.reserved_against(PriorityClass.Q3, server.gateway.now()) == (2, 2)
+    await signals.close()
+
+
+async def test_the_admin_port_needs_its_token_and_the_operator_sends_it(
+    open_gateway: OpenGateway, new_pod: NewPod, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("s3cret\n")
+    server = await open_gateway(await new_pod(), options={"admin_token_file": token})
+    url = f"http://127.0.0.1:{server.admin_port}"
+    async with aiohttp.ClientSession() as session:
+        statuses: dict[str, list[int]] = {}
+        for path in ("/healthz", "/readyz", "/metrics", "/signals"):
+            for given in (None, "Bearer wrong", "Bearer s3cret"):
+                headers = {} if given is None else {"authorization": given}
+                async with session.get(url + path, headers=headers) as response:
+                    statuses.setdefault(path, []).append(response.status)
+        async with session.put(f"{url}/seat-reservations", json={}) as response:
+            assert response.status == 401
+    assert statuses == {
+        "/healthz": [200] * 3,
+        "/readyz": [200] * 3,
+        "/metrics": [401, 401, 200],
+        "/signals": [401, 401, 200],
+    }
+    directory = GatewayDirectory(None, urls=(url,))
+    for file, silent in ((token, 0), (None, 1), (tmp_path / "absent", 1)):
+        signals = GatewaySignals(directory, token_file=file)
+        assert len((await signals.read()).silent) == silent
+        await signals.close()
+    token.write_text("rotated")
+    signals = GatewaySignals(directory, token_file=token)
+    assert not (await signals.read()).silent
     await signals.close()

@@ -137,9 +137,9 @@ async def test_a_limit_is_a_429_that_the_openai_client_understands(
     assert headers["retry-after"] == "30"
     assert headers["x-ratelimit-limit-tokens"] == "100000"
     async with aiohttp.ClientSession() as session:
-        status, _, headers = await post(session, server.port, "b")
+        status, _, given = await post(session, server.port, "b")
         assert status == 200
-        assert not any(name.lower().startswith("x-ratelimit") for name in headers)
+        assert not any(name.lower().startswith("x-ratelimit") for name in given)
         async with session.get(f"http://127.0.0.1:{server.admin_port}/metrics") as response:
             page = await response.text()
     assert 'r1_gateway_tenant_limited_total{tenant="a",limit="requestsPerMinute"} 1.0' in page

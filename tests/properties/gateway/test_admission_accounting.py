@@ -6,22 +6,32 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from r1_common.contracts.priority_classes import CLASSES, ClassPolicy, PriorityClass
 from r1_gateway.admission.admission_queue import DISPATCHES_PER_OVERRIDE, Admission
+from r1_gateway.admission.class_queue import FifoQueue
 from r1_gateway.admission.endpoint_pool import EndpointPool
+from r1_gateway.admission.fair_share_queue import FairShareQueue
 from r1_gateway.admission.reserved_returns import ReservedReturn
 from r1_gateway.admission.ticket import Rejection, Ticket, TicketState
+from r1_gateway.tenants.caller import Caller
 
 ADDRESSES = ("a", "b", "c")
 
 
+TENANTS = tuple(
+    Caller(name, weight=weight) for name, weight in (("x", 1.0), ("y", 1.0), ("z", 3.0))
+)
+
+
 class AdmissionMachine(RuleBasedStateMachine):
     """Arrivals, endings, departures, failures and resizes on a clock that never goes back."""
+
+    new_queue: type[FifoQueue[int]] | type[FairShareQueue[int]] = FifoQueue
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 100.0
         self.pool = EndpointPool()
         policies = [ClassPolicy(4, 10.0 * (k + 1), 2.0) for k in range(len(CLASSES))]
-        self.admission: Admission[int] = Admission(policies, self.pool)
+        self.admission: Admission[int] = Admission(policies, self.pool, self.new_queue)
         self.tickets: list[Ticket[int]] = []
         self.ended: set[int] = set()
         self.seats = 0
@@ -57,9 +67,15 @@ class AdmissionMachine(RuleBasedStateMachine):
         client_timeout=st.none() | st.floats(0.1, 50),
         width=st.sampled_from((1, 1, 1, 2, 3, 9)),
         returning=st.booleans(),
+        caller=st.sampled_from(TENANTS),
     )
     def arrive(
-        self, klass: PriorityClass, client_timeout: float | None, width: int, returning: bool
+        self,
+        klass: PriorityClass,
+        client_timeout: float | None,
+        width: int,
+        returning: bool,
+        caller: Caller,
     ) -> None:
         self._dispatch()
         reserved_return = (
@@ -72,12 +88,20 @@ class AdmissionMachine(RuleBasedStateMachine):
             client_timeout,
             width=width,
             reserved_return=reserved_return,
+            caller=caller,
+            cost=10.0 * width,
         )
         self.offered += 1
+        for displaced in self.admission.displaced:
+            assert displaced.caller is not caller
+            assert isinstance(outcome, Ticket)
+            self._end(displaced)
+        self.admission.displaced = []
         if isinstance(outcome, Rejection):
             self.refused += 1
             assert 1 <= outcome.retry_after_seconds <= 60
-            assert self.admission.queued(klass) >= 2  # half of the bound may be reserved
+            if outcome.reason == "QueueFull":
+                assert self.admission.queued(klass) >= 2  # half of the bound may be reserved
             if outcome.reserved_return is not None:
                 assert outcome.reserved_return.due == self.now + outcome.retry_after_seconds
                 self.reserved_returns.append(outcome.reserved_return)
@@ -97,8 +121,9 @@ class AdmissionMachine(RuleBasedStateMachine):
             self.pool.completed(ticket.endpoint)
         else:
             self.pool.failed(ticket.endpoint, self.now, unreachable=False)
-        assert self.admission.finish(ticket, self.now)
-        assert not self.admission.finish(ticket, self.now)
+        cost = 100.0 if good else 0.0
+        assert self.admission.finish(ticket, self.now, cost)
+        assert not self.admission.finish(ticket, self.now, cost)
         self._end(ticket)
         self._dispatch()
 
@@ -194,3 +219,24 @@ class AdmissionMachine(RuleBasedStateMachine):
 
 TestAdmissionAccounting = AdmissionMachine.TestCase
 TestAdmissionAccounting.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+
+
+class FairShareMachine(AdmissionMachine):
+    """The same with tenants, whose costs are estimated and corrected."""
+
+    new_queue: type[FifoQueue[int]] | type[FairShareQueue[int]] = FairShareQueue
+
+    @invariant()
+    def an_idle_class_remembers_no_tenant(self) -> None:
+        for klass in CLASSES:
+            queue = self.admission._queues[klass]
+            assert isinstance(queue, FairShareQueue)
+            live = [t for t in self.tickets if t.klass is klass]
+            assert queue._in_flight == sum(t.charged > 0.0 for t in live)
+            if not live:
+                assert not queue._flows
+                assert queue._weight == 0.0
+
+
+TestFairShareAccounting = FairShareMachine.TestCase
+TestFairShareAccounting.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)

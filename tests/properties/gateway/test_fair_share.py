@@ -88,13 +88,13 @@ def served_tokens(
 @pytest.mark.parametrize("wrong_by", [1.0, 10.0, 0.1])
 def test_ten_times_the_load_of_one_tenant_leaves_equal_shares(limit: int, wrong_by: float) -> None:
     tenants = {f"t{n}": (4, 100.0, 1.0) for n in range(9)} | {"heavy": (40, 100.0, 1.0)}
-    used = served_tokens(tenants, seats=8, limit=limit, seconds=60.0, wrong_by=wrong_by)
+    used = served_tokens(tenants, seats=8, limit=limit, seconds=30.0, wrong_by=wrong_by)
     assert jain(list(used.values())) >= 0.98, used
 
 
 def test_shares_are_of_tokens_and_not_of_requests() -> None:
     tenants = {"long": (8, 800.0, 1.0), "short": (8, 50.0, 1.0)}
-    used = served_tokens(tenants, seats=4, limit=1000, seconds=120.0)
+    used = served_tokens(tenants, seats=4, limit=1000, seconds=60.0)
     assert jain(list(used.values())) >= 0.98, used
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_gateway.http.stream_reader import LINE_BYTES, StreamReader, carries_token
+from r1_gateway.http.stream_reader import LINE_BYTES, StreamReader, carries_token, plain_usage
 
 USAGE = {"prompt_tokens": 9, "total_tokens": 509, "completion_tokens": 500}
 
@@ -181,3 +181,22 @@ def test_an_error_before_any_token_is_found_in_the_forms_of_the_engines(
     reader = StreamReader(is_event_stream=True)
     reader.feed(stream)
     assert (reader.error, reader.first_token) == (error, False)
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        (b'{"prompt_tokens": 7, "completion_tokens": 9}', (7, 9)),
+        (b'{"prompt_tokens":7,"total_tokens":16,"completion_tokens":9}', (7, 9)),
+        (b'{"completion_tokens":9,"prompt_tokens":7}', (7, 9)),
+        (b'{"prompt_tokens":7,"prompt_tokens_details":{"cached":1},"completion_tokens":9}', (7, 9)),
+        (b'{"completion_tokens":9}', (None, 9)),
+        (b'{"prompt_tokens":7}', (None, None)),
+        (b'{"completion_tokens":null}', (None, None)),
+    ],
+)
+def test_the_usage_of_a_whole_response_is_read_in_any_order(
+    usage: bytes, expected: tuple[int | None, int | None]
+) -> None:
+    text = rb'"content": "\"prompt_tokens\": 1, \"completion_tokens\": 1"'
+    assert plain_usage(b"{" + text + b', "usage": ' + usage + b"}") == expected

@@ -83,8 +83,14 @@ def test_dtype_is_the_packed_form_of_every_matrix(dtype: str, codec: Codec) -> N
 )
 def test_quantization_takes_precedence_over_the_dtype(quantization: str, codec: Codec) -> None:
     choice = choose(quantization=quantization, dtype="float32")
-    assert choice.codecs == Codecs(codec, codec, codec, codec)
+    assert choice.codecs == Codecs(codec, codec, codec, Codec.INT8)
     assert "because of --quantization" in choice.reasons[1]
+
+
+def test_int4_keeps_embedding_and_output_head_in_8_bits() -> None:
+    choice = choose(quantization="int4")
+    assert choice.codecs.embedding is Codec.INT8
+    assert "Embedding and output head are packed as int8." in choice.reasons
 
 
 @pytest.mark.parametrize(

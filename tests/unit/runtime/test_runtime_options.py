@@ -37,7 +37,7 @@ def test_dtype_of_the_resource_is_accepted_in_any_case(dtype: str) -> None:
         (["--model-path", "x", "--block-size", "0"], "--block-size is 0; it must be at least 1"),
         (["--model-path", "x", "--backend", "gpu"], "--backend"),
         (["--model-path", "x", "--quantization", "fp8"], "--quantization"),
-        (["--model-path", "x", "--kv-cache-dtype", "int8"], "--kv-cache-dtype"),
+        (["--model-path", "x", "--kv-cache-dtype", "int2"], "--kv-cache-dtype"),
     ],
 )
 def test_invalid_option_is_named(arguments: list[str], words: str) -> None:

@@ -24,6 +24,11 @@
 - {name: R1_SERVICE_MONITOR_INTERVAL, value: {{ .Values.serviceMonitor.interval | quote }}}
 - {name: R1_SERVICE_MONITOR_LABELS, value: {{ toJson (.Values.serviceMonitor.labels | default dict) | quote }}}
 - {name: R1_GATEWAY_SERVICE, value: {{ printf "%s/%s-gateway" .Release.Namespace (include "r1.prefix" .) | quote }}}
+{{- with .Values.gateway.adminTokenSecret }}
+{{- if .name }}
+- {name: R1_GATEWAY_TOKEN_FILE, value: {{ printf "/etc/r1/admin-token/%s" .key | quote }}}
+{{- end }}
+{{- end }}
 {{- if .Values.forecaster.enabled }}
 - {name: R1_FORECASTER_URL, value: {{ printf "http://%s-forecaster.%s.svc:8082" (include "r1.prefix" .) .Release.Namespace | quote }}}
 {{- end }}
@@ -38,12 +43,18 @@
 {{- with include "r1.prometheusMount" . }}
 - {{ . }}
 {{- end }}
+{{- with include "r1.adminTokenMount" . }}
+- {{ . }}
+{{- end }}
 {{- end -}}
 
 {{- define "r1.operatorVolumes" -}}
 - name: tmp
   emptyDir: {sizeLimit: 64Mi}
 {{- with include "r1.prometheusVolume" . }}
+- {{ . }}
+{{- end }}
+{{- with include "r1.adminTokenVolume" . }}
 - {{ . }}
 {{- end }}
 {{- end -}}

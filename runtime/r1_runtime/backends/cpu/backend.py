@@ -306,7 +306,8 @@ class CpuBackend:
             self._set_sampling(sampling)
         self._reserve_results(outputs, native.top_width)
         native.out_logits = address(logits)
-        native.prompt_lengths = address(plan.prompt_lengths) if len(plan.prompt_lengths) else None
+        prompt_lengths = plan.generated_from() if self._sparse else None
+        native.prompt_lengths = address(prompt_lengths)
         hidden_count = native.hidden_count = len(plan.hidden_rows)
         hidden = _NO_HIDDEN
         if hidden_count:
@@ -316,7 +317,7 @@ class CpuBackend:
         native.next_tokens = address(plan.next_tokens) if drafts else None
         self._check(self._library.r1_step(self._model, ctypes.byref(native)))
         reads = self._take_read_tokens() if self._sparse else (0, 0)
-        del inputs  # the native step has read it
+        del inputs, prompt_lengths  # the native step has read them
         tokens, logprobs = self._tokens[:outputs].copy(), self._logprobs[:outputs].copy()
         proposals = self._drafts[: outputs if drafts else 0].copy()
         width = native.top_width

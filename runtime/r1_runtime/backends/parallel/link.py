@@ -11,12 +11,14 @@ import enum
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 HEARTBEAT_SECONDS = 1.0
 SILENCE_SECONDS = 30.0  # a machine that stalls under load must not end the model
+_RETRY_SECONDS = 1.0
 _HEADER = struct.Struct("!BI")
 _LONGEST_BYTES = 1 << 28  # a plan has a few bytes per token and block
 
@@ -75,6 +77,22 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
             raise ConnectionError("the connection was closed")
         parts += part
     return bytes(parts)
+
+
+def connect(host: str, port: int, seconds: float) -> socket.socket:
+    """A connection to the leader, which may start later than this rank.
+
+    Raises:
+        OSError: the leader is not reachable within `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return socket.create_connection((host, port), timeout=10)
+        except OSError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
 
 
 class Link:

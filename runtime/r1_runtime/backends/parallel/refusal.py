@@ -13,11 +13,18 @@ from contextlib import closing, suppress
 
 from r1_common import listen
 from r1_runtime.backends.parallel.group import LEADER_PORT, RankGroup
-from r1_runtime.backends.parallel.link import Message, MessageKind, read_message, write_message
-from r1_runtime.backends.parallel.worker import connect
+from r1_runtime.backends.parallel.link import (
+    Message,
+    MessageKind,
+    connect,
+    read_message,
+    write_message,
+)
 from r1_runtime.errors import RuntimeFault
 
-REFUSAL_SECONDS = 30.0  # for pods that start at about the same time and import torch first
+REFUSAL_SECONDS = (
+    120.0  # pods start at about the same time, but importing torch takes up to a minute
+)
 _MESSAGE_SECONDS = 5.0
 _POLL_SECONDS = 0.2
 _log = logging.getLogger("r1_runtime")

@@ -13,37 +13,19 @@ import logging
 import os
 import queue
 import signal
-import socket
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 
 from r1_runtime.backends.parallel.assignment import Assignment
-from r1_runtime.backends.parallel.link import Link, Message, MessageKind
+from r1_runtime.backends.parallel.link import Link, Message, MessageKind, connect
 from r1_runtime.backends.parallel.plan_bytes import decode_plan
 from r1_runtime.errors import RankLostError, RuntimeFault, StartRefusedError
 
 CONNECT_SECONDS = 600.0  # until a leader on another machine listens
-_RETRY_SECONDS = 1.0
 _CAUSE_SECONDS = 1.0
 _log = logging.getLogger("r1_runtime")
-
-
-def connect(host: str, port: int, seconds: float) -> socket.socket:
-    """A connection to the leader, which may start later than this rank.
-
-    Raises:
-        OSError: the leader is not reachable within `seconds`.
-    """
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return socket.create_connection((host, port), timeout=10)
-        except OSError:
-            if time.monotonic() >= deadline:
-                raise
-            time.sleep(_RETRY_SECONDS)
 
 
 def run_worker(host: str, port: int, rank: int, local: int, seconds: float) -> None:

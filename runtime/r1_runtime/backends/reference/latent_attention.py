@@ -142,14 +142,14 @@ class LatentLayer(nn.Module):
             attend_rows(
                 step.sparsity,
                 step.head_mode(0),
-                heads * self.attention.softmax_scale,
+                inward[:, at : at + _HEADS_PER_SELECTION] * self.attention.softmax_scale,
                 step.positions[part],
                 rows.prompt_length,
                 key,
                 key[:, : self.attention.kv_lora_rank],
                 min(self.attention.heads, _HEADS_PER_SELECTION),
             )
-            for heads in inward.split(_HEADS_PER_SELECTION, dim=1)
+            for at in range(0, self.attention.heads, _HEADS_PER_SELECTION)
         ]
         return torch.einsum("nhc,hvc->nhv", torch.cat(mixed, dim=1), to_value).flatten(1)
 

@@ -78,6 +78,7 @@ def step_layout(
 
     slots: list[NDArray[np.int32]] = []
     sequences: list[SequenceRows] = []
+    generated = plan.generated_from()
     for index, length in enumerate(plan.context_lengths):
         begin, end = plan.query_starts[index : index + 2]
         blocks = plan.blocks[plan.block_starts[index] : plan.block_starts[index + 1]]
@@ -91,7 +92,7 @@ def step_layout(
                 int(end),
                 tensor(context),
                 torch.from_numpy(visible).to(device),
-                int(plan.prompt_lengths[index]) if len(plan.prompt_lengths) else 0,
+                int(generated[index]),
             )
         )
     return StepLayout(

@@ -51,7 +51,7 @@ struct R1Plan {
   float* out_hidden;  // [hidden_count][hidden]
   const int32_t* next_tokens;  // [rows] the token after each row, -1 where the step samples it; or null
   int32_t* out_drafts;         // [outputs] proposals for the token after the sampled one, -1 for none
-  const int32_t* prompt_lengths;  // [sequences] position from which rows are generated tokens; null: 0
+  const int32_t* prompt_lengths;  // [sequences] position from which rows are generated tokens, or null
 };
 
 }  // extern "C"

@@ -19,10 +19,10 @@ from r1_runtime.backends.parallel.link import (
     Link,
     Message,
     MessageKind,
+    connect,
     read_message,
     write_message,
 )
-from r1_runtime.backends.parallel.worker import connect
 from r1_runtime.errors import OptionError, RankLostError
 
 Ends = tuple[socket.socket, socket.socket]

@@ -16,7 +16,7 @@ from r1_runtime.backends.cpu.backend import Codecs, CpuBackend
 from r1_runtime.backends.cpu.library import CacheType, Codec
 from r1_runtime.backends.reference.backend import ReferenceBackend
 from r1_runtime.backends.reference.loading import load_network
-from r1_runtime.backends.step_plan import Backend, StepPlan, StepResult
+from r1_runtime.backends.step_plan import Backend, StepPlan
 from r1_runtime.sparsity.heads import HeadMode, HeadModes, key_heads
 from r1_runtime.sparsity.policy import DynamicSparseAttention
 
@@ -165,20 +165,27 @@ def test_short_context_is_read_whole() -> None:
     assert (read, context) == (0, 0)
 
 
-def test_rows_without_prompt_lengths_attend_as_generated_tokens() -> None:
+def generated(row: Row) -> StepPlan:
+    """A step of rows that are all generated tokens."""
+    return replace(step_plan([row]), prompt_lengths=np.zeros(1, np.int32))
+
+
+def test_single_row_is_a_generated_token_where_the_plan_has_no_prompt_lengths() -> None:
     network = NETWORKS["grouped"]
     text = list(range(1, 101))
-    result: StepResult = native(network, SPARSE).step(step_plan([Row(text, 0, 100, range(7))]))
-    assert result.attention_tokens[0] < result.attention_tokens[1]
+    for backend in (native(network, SPARSE), reference(network, SPARSE)):
+        prompt = backend.step(step_plan([Row(text, 0, 99, range(7))]))
+        assert prompt.attention_tokens == (0, 0)
+    last = native(network, SPARSE).step(step_plan([Row(text, 99, 100, range(7))]))
+    assert last.attention_tokens[0] < last.attention_tokens[1]
 
 
 def test_copied_prefix_blocks_have_their_summaries() -> None:
     """A sequence on cached blocks reads what a sequence that computed them reads."""
-    network = NETWORKS["grouped"]
-    backend = native(network, SPARSE)
+    backend = native(NETWORKS["grouped"], SPARSE)
     text = [int(token) for token in np.random.default_rng(6).integers(1, 130, 120)]
-    whole = backend.step(step_plan([Row(text, 0, 120, range(8))]))
-    again = backend.step(step_plan([Row(text, 112, 120, [*range(7), 20])]))
+    whole = backend.step(generated(Row(text, 0, 120, range(8))))
+    again = backend.step(generated(Row(text, 112, 120, [*range(7), 20])))
     np.testing.assert_array_equal(again.logprobs, whole.logprobs[112:])
 
 
@@ -188,10 +195,9 @@ def test_rejected_drafts_leave_no_trace_in_summaries() -> None:
     drafted = [*text[:92], 5, 6, 7, 8, 9]
     clean, dirty = native(network, SPARSE), native(network, SPARSE)
     for backend in (clean, dirty):
-        backend.step(step_plan([Row(text, 0, 92, range(8))]))
-    dirty.step(
-        step_plan([Row(drafted, 92, 97, range(8))])
-    )  # fills a unit with tokens that do not stay
+        backend.step(generated(Row(text, 0, 92, range(8))))
+    # Fills a unit with tokens that do not stay.
+    dirty.step(generated(Row(drafted, 92, 97, range(8))))
     for at in range(92, 120):
-        plan = step_plan([Row(text, at, at + 1, range(8))])
+        plan = generated(Row(text, at, at + 1, range(8)))
         np.testing.assert_array_equal(dirty.step(plan).logprobs, clean.step(plan).logprobs)

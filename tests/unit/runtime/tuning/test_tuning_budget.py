@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -123,6 +124,12 @@ def test_verdict_names_the_missed_limit_with_both_figures() -> None:
     )
     assert row("a", 0.2, 1.2).verdict() == "does not pay: saves neither time nor bytes"
     assert "99.0% of greedy tokens equal" in row("a", None, 0.5, equal=0.99).verdict()
+
+
+def test_time_is_saved_only_if_every_turn_saves() -> None:
+    noisy = replace(row("a", 0.0, 0.9), decode=TimeRatio(0.9, 0.8, 1.1, 0.1))
+    assert noisy.verdict() == "does not pay: saves neither time nor bytes"
+    assert replace(noisy, bytes_ratio=0.5).verdict() == "pays"
 
 
 def test_names_of_techniques_are_unique_and_their_switches_are_options() -> None:

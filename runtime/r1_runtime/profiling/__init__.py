@@ -1,0 +1,1 @@
+"""Offline measurements of a model whose results are files beside its checkpoint."""
