@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from tiny_checkpoints import write_llama, write_qwen3
 SETTINGS = Settings(
     experts=6, shared=10, tokens=1024, steps=30, seed=1, mass=0.9, mean=3.0, minimum=1
 )
-PLAIN = {
+PLAIN: dict[str, Any] = {
     "rope_parameters": {"rope_type": "default", "rope_theta": 50000.0},
     "intermediate_size": 40,
 }
