@@ -229,7 +229,9 @@ def cache_rows(context: int) -> Iterator[BenchmarkRow]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--context", type=int, default=32768, help="a multiple of 256")
+    parser.add_argument(
+        "--context", type=int, default=32768, help="a multiple of 256, at least 8192"
+    )
     context = parser.parse_args(arguments).context
     rows = [*attention_rows(context), *cache_rows(context)]
     write("sparse-attention", rows)
