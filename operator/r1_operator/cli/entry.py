@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from r1_operator.cli import delegated
 from r1_operator.cli.output import FAILED, OK, USAGE, CommandFailed
 
 COMMANDS = {
@@ -30,9 +31,7 @@ COMMANDS = {
     "tune": "measure sparse and quantised techniques on a model: r1 tune MODEL --budget quality=0.5%%",
     "crd": "print the CustomResourceDefinitions of R1Inference and R1Backtest",
 }
-"""One module per command, imported on use, because the Kubernetes client takes 1 s to import."""
-DELEGATED = ("backtest", "whatif", "demo", "leaderboard", "forecast-bench", "serve", "tune")
-"""Commands of other programs; their arguments are passed on unchanged."""
+"""Each has a module, imported on use because the Kubernetes client takes 1 s to import, or is delegated."""
 
 DESCRIPTION = "Serve DeepSeek-R1 class models on Kubernetes, and explain their replica counts."
 EPILOG = """\
@@ -88,10 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     command = given[0] if given[:1] and given[0] in COMMANDS else ""
-    if command in DELEGATED:
-        module = command.replace("-", "_")
-        code: int = importlib.import_module(f"r1_operator.cli.{module}").dispatch(given[1:])
-        return code
+    if command in delegated.FUNCTIONS or command in delegated.PROCESSES:
+        return delegated.dispatch(command, given[1:])
     try:
         options = build_parser(command).parse_args(given)
     except SystemExit as ended:
