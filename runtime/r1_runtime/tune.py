@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         default="time",
         help="what is made small: CPU time of decoding, or bytes read per token (time)",
     )
-    names = ", ".join(each.name for each in all_techniques())
+    names = ", ".join(each.name for each in all_techniques()).replace("%", "%%")
     add("--techniques", default="", help=f"names with commas, of: {names} (all)")
     add("--out", type=Path, help="file for the YAML; without it, YAML goes to stdout")
     add("--results", type=Path, default=FOLDER, help=f"folder of stored evaluations ({FOLDER})")

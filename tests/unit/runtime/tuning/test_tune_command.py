@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from r1_runtime.tune import main
+from r1_runtime.tuning.registry import all_techniques
 
 COMMON = ["--texts", "sample", "--size", "tiny", "--threads", "1"]
 
@@ -64,3 +65,11 @@ def test_wrong_use_has_exit_code_2_and_names_the_fix(
     captured = capsys.readouterr()
     assert words in json.loads(captured.out)["error"]
     assert words in captured.err
+
+
+def test_help_prints_every_technique(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    printed = "".join(capsys.readouterr().out.split())
+    assert all("".join(each.name.split()) in printed for each in all_techniques())
