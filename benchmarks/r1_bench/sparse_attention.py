@@ -228,7 +228,9 @@ def cache_rows(context: int) -> Iterator[BenchmarkRow]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m r1_bench.sparse_attention", description=__doc__
+    )
     parser.add_argument(
         "--context", type=int, default=32768, help="a multiple of 256, at least 8192"
     )

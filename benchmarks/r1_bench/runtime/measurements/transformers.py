@@ -108,7 +108,9 @@ def transformers_rows(name: str, rows: list[BenchmarkRow], output: int) -> Itera
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog=f"python -m {__name__}", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m r1_bench.runtime.measurements.transformers", description=__doc__
+    )
     parser.add_argument("model")
     parser.add_argument("output", type=int, help="output tokens")
     given = parser.parse_args()
