@@ -55,7 +55,9 @@ def measured_rows(given: MeasureInput, names: Sequence[str]) -> Iterator[Sparsit
     modules = row_modules()
     unknown = [name for name in names if name not in modules]
     if unknown:
-        raise OptionError(f"--only: no module {', '.join(unknown)}. Fix: of {', '.join(modules)}.")
+        raise OptionError(
+            f"--only: no module {', '.join(unknown)}. Fix: one of {', '.join(modules)}."
+        )
     for name in names or modules:
         yield from modules[name].rows(given)
 

@@ -60,10 +60,10 @@ def evaluate_stored(
 
 def _key(config: R1Config, texts: EvaluationSet, size: EvaluationSize) -> str:
     """Digest of all that changes a result: options, what they choose, model file, texts, native code."""
+    _, _, choice = open_and_choose(serve_options(config))
     model = resolve_model(config.base_model)
     files = sorted(model.rglob("*")) if model.is_dir() else [model]
     stamps = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    _, _, choice = open_and_choose(serve_options(config))
     parts = [
         *(config.arguments(), str(choice.codecs), choice.cache_type.name),
         *(stamps, texts.identity(), asdict(size), _native_digest()),

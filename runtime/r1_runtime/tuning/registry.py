@@ -28,6 +28,6 @@ def named_techniques(names: Sequence[str]) -> tuple[Technique, ...]:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise OptionError(
-            f"--techniques: no technique {', '.join(unknown)}. Fix: of {', '.join(known)}."
+            f"--techniques: no technique {', '.join(unknown)}. Fix: one of {', '.join(known)}."
         )
     return tuple(known[name] for name in names) or tuple(known.values())

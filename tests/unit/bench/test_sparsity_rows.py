@@ -78,5 +78,5 @@ def test_rows_of_one_module_are_measured() -> None:
 
 
 def test_unknown_module_lists_the_known_ones() -> None:
-    with pytest.raises(OptionError, match="no module experts7. Fix: of .*product_techniques"):
+    with pytest.raises(OptionError, match="no module experts7. Fix: one of .*product_techniques"):
         list(measured_rows(GIVEN, ["experts7"]))

@@ -8,14 +8,14 @@ _EVERY = 1024  # more than any layer has
 
 TECHNIQUES = (
     Technique(
-        "dynamic experts, mass 0.9",
+        "dynamic experts at mass 0.9",
         TechniqueKind.EXPERTS,
         "2 to 8 experts by content, at most +1 % at half of the experts",
         {"expert_mass": 0.9, "max_experts": _EVERY},
         Bars(perplexity=1.0, decode=1.0),
     ),
     Technique(
-        "dynamic experts, mass 0.98",
+        "dynamic experts at mass 0.98",
         TechniqueKind.EXPERTS,
         "2 to 8 experts by content, at most +1 % at half of the experts",
         {"expert_mass": 0.98, "max_experts": _EVERY},

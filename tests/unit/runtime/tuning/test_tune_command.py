@@ -73,3 +73,12 @@ def test_help_prints_every_technique(capsys: pytest.CaptureFixture[str]) -> None
     assert ended.value.code == 0
     printed = "".join(capsys.readouterr().out.split())
     assert all("".join(each.name.split()) in printed for each in all_techniques())
+
+
+def test_technique_names_can_stand_in_a_list_with_commas() -> None:
+    assert not [each.name for each in all_techniques() if "," in each.name]
+
+
+def test_a_missing_model_is_named_with_the_fix(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["/nonexistent/model", *COMMON]) == 2
+    assert "/nonexistent/model: no such folder. Fix: " in capsys.readouterr().err

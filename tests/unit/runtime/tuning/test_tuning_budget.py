@@ -143,7 +143,7 @@ def test_names_of_techniques_are_unique_and_their_switches_are_options() -> None
 
 
 def test_unknown_technique_lists_the_known_ones() -> None:
-    with pytest.raises(OptionError, match="no technique INT3. Fix: of .*INT8 weights"):
+    with pytest.raises(OptionError, match="no technique INT3. Fix: one of .*INT8 weights"):
         named_techniques(["INT3"])
 
 
