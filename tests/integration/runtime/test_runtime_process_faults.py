@@ -390,7 +390,7 @@ async def test_openmp_spinning_is_bounded_and_threads_are_measured(
         await until_ready(server)
     text = log.read_text()
     assert "GOMP_SPINCOUNT = '1000'" in text
-    assert cpu_limit() == 1 or "threads by measurement on" in text
+    assert cpu_limit() == 1 or "threads by measurement of a step" in text
     assert "Weights and cache are float32, computed by torch" in text
 
 
@@ -413,7 +413,7 @@ async def test_native_backend_serves_without_torch_and_measures_its_threads(
         mapped = mapped_files(server)
     text = log.read_text()
     assert "The native CPU backend serves." in text
-    assert cpu_limit() == 1 or "threads by measurement on" in text
+    assert cpu_limit() == 1 or "threads by measurement of a step" in text
     assert "OPENMP DISPLAY" not in text
     assert "libtorch" not in mapped
 
