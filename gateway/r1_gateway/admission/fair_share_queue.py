@@ -4,11 +4,11 @@ Start-time fair queuing (Goyal et al. 1996) with the corrections of Kubernetes' 
 Fairness.  Each tenant has a *start tag*, in tokens divided by its weight.  The tenant with the
 smallest tag is next.  A start adds the estimated cost to the tag, and the end of the request replaces
 the estimate by the real cost.  *Virtual time* is the largest tag that was started.  A tenant without
-queued requests enters at virtual time, so nobody saves up a share.
+queued requests enters at virtual time, so an idle tenant saves up no share.
 
 The order of two tenants with queued requests does not depend on other tenants.
 
-A full queue belongs to nobody: an arrival displaces the newest request of the tenant with the most
+A full queue has no owner: an arrival displaces the newest request of the tenant with the most
 queued requests by weight, if its own tenant has fewer.
 """
 
@@ -179,7 +179,7 @@ class FairShareQueue(Generic[Item]):
 
     def _forget(self, flow: _Flow[Item]) -> None:
         """Drop the tags that no longer matter."""
-        if not self._in_flight and not self._tickets:  # idle: nobody competes
+        if not self._in_flight and not self._tickets:  # idle: no tenant competes
             self._flows.clear()
             self._heap.clear()
             self._virtual_time = self._weight = self._most = 0.0

@@ -50,7 +50,7 @@ class SamplingPlan:
 
 
 NO_LOGPROB = -1
-"""The `top_counts` entry of a row whose log-probability nobody reads, which saves a pass over its logits."""
+"""The `top_counts` entry of a row whose log-probability is not read, which saves a pass over its logits."""
 
 
 def greedy_plan(rows: int, *, logprobs: bool = True) -> SamplingPlan:

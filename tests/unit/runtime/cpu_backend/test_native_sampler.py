@@ -101,7 +101,7 @@ def test_the_native_sampler_takes_the_specified_tokens_of_a_large_vocabulary(sca
             np.testing.assert_array_equal(result.tokens, expected.tokens)
 
 
-def test_a_row_whose_logprob_nobody_reads_draws_the_same_token(native: CpuBackend) -> None:
+def test_a_row_whose_logprob_is_not_read_draws_the_same_token(native: CpuBackend) -> None:
     sampling = drawing(top_p=floats(0.9))
     silent = replace(sampling, top_counts=np.full(ROWS, NO_LOGPROB, np.int32))
     np.testing.assert_array_equal(both(native, silent)[0].tokens, both(native, sampling)[0].tokens)

@@ -17,7 +17,7 @@ from r1_runtime.tokenizer.chat_tokenizer import ChatTokenizer
 from r1_runtime.tokenizer.open import open_tokenizer
 
 MODEL = Path(r1_runtime.__path__[0]) / "models_bundled" / "demo"
-DOCUMENT = Path(__file__).parents[4] / "LICENSE"  # a text that nobody edits
+DOCUMENT = Path(__file__).parents[4] / "LICENSE"  # a text that does not change
 PROMPTS = 20
 
 
