@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from r1_bench.rows import BenchmarkRow, write
 from r1_runtime.architecture.description import (
@@ -28,8 +27,7 @@ from r1_runtime.architecture.weight_names import weight_shapes
 from r1_runtime.backends.cpu.backend import Codecs, CpuBackend
 from r1_runtime.backends.cpu.cache_size import block_bytes
 from r1_runtime.backends.cpu.library import CacheType, Codec
-from r1_runtime.backends.sampling_plan import greedy_plan
-from r1_runtime.backends.step_plan import StepPlan
+from r1_runtime.backends.step_plan import StepPlan, sequence_plan
 from r1_runtime.checkpoint.source import Encoding, StoredTensor
 from r1_runtime.sparsity.policy import DynamicSparseAttention
 
@@ -157,21 +155,7 @@ class LongContext:
         return (time.thread_time() - started) / steps
 
     def _plan(self, start: int, end: int, *, prompt: bool) -> StepPlan:
-        def ints(*values: int) -> NDArray[np.int32]:
-            return np.array(values, np.int32)
-
-        blocks = -(-end // _BLOCK)
-        return StepPlan(
-            tokens=self._tokens[start:end],
-            positions=np.arange(start, end, dtype=np.int32),
-            query_starts=ints(0, end - start),
-            context_lengths=ints(end),
-            block_starts=ints(0, blocks),
-            blocks=np.arange(blocks, dtype=np.int32),
-            output_rows=ints(end - start - 1),
-            sampling=greedy_plan(1),
-            prompt_lengths=ints(end if prompt else 0),
-        )
+        return sequence_plan(self._tokens[start:end], start, 1, _BLOCK, end if prompt else 0)
 
 
 def attention_rows(context: int) -> Iterator[BenchmarkRow]:

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from r1_runtime.backends.cpu.backend import Codecs, CpuBackend
 from r1_runtime.backends.cpu.library import CacheType, Codec
-from r1_runtime.backends.sampling_plan import greedy_plan
-from r1_runtime.backends.step_plan import StepPlan
+from r1_runtime.backends.step_plan import StepPlan, sequence_plan
 from r1_runtime.checkpoint.open import open_checkpoint
 from r1_runtime.experts.residency import ExpertResidency
 
@@ -37,22 +36,7 @@ def load(
 
 def plan(tokens: NDArray[np.int32], start: int, outputs: int) -> StepPlan:
     """A step with the tokens of one sequence from `start` on; its last rows have outputs."""
-    count, end = len(tokens), start + len(tokens)
-    blocks = -(-end // BLOCK)
-
-    def ints(*values: int) -> NDArray[np.int32]:
-        return np.array(values, np.int32)
-
-    return StepPlan(
-        tokens=tokens,
-        positions=np.arange(start, end, dtype=np.int32),
-        query_starts=ints(0, count),
-        context_lengths=ints(end),
-        block_starts=ints(0, blocks),
-        blocks=np.arange(blocks, dtype=np.int32),
-        output_rows=np.arange(count - outputs, count, dtype=np.int32),
-        sampling=greedy_plan(outputs),
-    )
+    return sequence_plan(tokens, start, outputs, BLOCK)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from r1_runtime.backends.sampling_plan import SamplingPlan
+from r1_runtime.backends.sampling_plan import SamplingPlan, greedy_plan
 
 Int32 = NDArray[np.int32]
 _NONE = np.empty(0, np.int32)
@@ -61,6 +61,37 @@ class StepPlan:
             return self.prompt_lengths
         alone = np.diff(self.query_starts) == 1
         return np.where(alone, 0, self.context_lengths).astype(np.int32)
+
+
+def sequence_plan(
+    tokens: Int32, start: int, outputs: int, block_size: int, prompt_length: int | None = None
+) -> StepPlan:
+    """A greedy step of one sequence alone, for measurements; its cache is the first blocks.
+
+    Args:
+        tokens: [T] tokens of the step.
+        start: position of the first of them.
+        outputs: rows, from the last, that have an output.
+        block_size: tokens per block.
+        prompt_length: position from which rows are generated tokens; None leaves it to the backend.
+    """
+    count, end = len(tokens), start + len(tokens)
+    blocks = -(-end // block_size)
+
+    def ints(*values: int) -> Int32:
+        return np.array(values, np.int32)
+
+    return StepPlan(
+        tokens=tokens,
+        positions=np.arange(start, end, dtype=np.int32),
+        query_starts=ints(0, count),
+        context_lengths=ints(end),
+        block_starts=ints(0, blocks),
+        blocks=np.arange(blocks, dtype=np.int32),
+        output_rows=np.arange(count - outputs, count, dtype=np.int32),
+        sampling=greedy_plan(outputs),
+        prompt_lengths=_NONE if prompt_length is None else ints(prompt_length),
+    )
 
 
 @dataclass(frozen=True, slots=True)

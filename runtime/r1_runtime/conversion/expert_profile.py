@@ -16,8 +16,7 @@ from torch import Tensor
 
 from r1_runtime.backends.cpu.backend import CpuBackend
 from r1_runtime.backends.cpu.library import CacheType
-from r1_runtime.backends.sampling_plan import greedy_plan
-from r1_runtime.backends.step_plan import StepPlan
+from r1_runtime.backends.step_plan import sequence_plan
 from r1_runtime.checkpoint.open import open_checkpoint
 from r1_runtime.conversion.text import fitting_texts, token_windows
 from r1_runtime.errors import ModelLoadError, OptionError
@@ -55,29 +54,10 @@ def record_uses(
         gate=gate,
     )
     for window in windows.numpy().astype(np.int32):
-        backend.step(_whole_step(window))
+        backend.step(sequence_plan(window, 0, 1, _BLOCK))
     uses, mean = backend.expert_uses(), backend.expert_totals().mean_experts
     backend.close()
     return uses, mean
-
-
-def _whole_step(tokens: np.ndarray[tuple[int], np.dtype[np.int32]]) -> StepPlan:
-    """One step with a whole sequence, of which the last row has an output."""
-    count = len(tokens)
-
-    def ints(*values: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
-        return np.array(values, np.int32)
-
-    return StepPlan(
-        tokens=tokens,
-        positions=np.arange(count, dtype=np.int32),
-        query_starts=ints(0, count),
-        context_lengths=ints(count),
-        block_starts=ints(0, count // _BLOCK),
-        blocks=np.arange(count // _BLOCK, dtype=np.int32),
-        output_rows=ints(count - 1),
-        sampling=greedy_plan(1),
-    )
 
 
 def main() -> None:

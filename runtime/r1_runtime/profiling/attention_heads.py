@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from r1_runtime.backends.cpu.backend import CpuBackend
 from r1_runtime.backends.cpu.library import CacheType
-from r1_runtime.backends.sampling_plan import greedy_plan
-from r1_runtime.backends.step_plan import StepPlan
+from r1_runtime.backends.step_plan import StepPlan, sequence_plan
 from r1_runtime.checkpoint.open import open_checkpoint
 from r1_runtime.errors import OptionError, RuntimeFault
 from r1_runtime.server.options import resolve_model
@@ -81,19 +80,9 @@ class HeadProfile:
         return found
 
     def _plan(self, start: int, end: int, prompt_length: int) -> StepPlan:
-        rows = range(end - start) if prompt_length == 0 else range(end - start - 1, end - start)
-        blocks = -(-end // _BLOCK)
-        return StepPlan(
-            tokens=np.array(self._tokens[start:end], np.int32),
-            positions=np.arange(start, end, dtype=np.int32),
-            query_starts=np.array([0, end - start], np.int32),
-            context_lengths=np.array([end], np.int32),
-            block_starts=np.array([0, blocks], np.int32),
-            blocks=np.arange(blocks, dtype=np.int32),
-            output_rows=np.array(rows, np.int32),
-            sampling=greedy_plan(len(rows)),
-            prompt_lengths=np.array([prompt_length], np.int32),
-        )
+        tokens = np.array(self._tokens[start:end], np.int32)
+        outputs = 1 if prompt_length else end - start
+        return sequence_plan(tokens, start, outputs, _BLOCK, prompt_length)
 
 
 def choose_modes(profile: HeadProfile, budget: float) -> HeadModes:
